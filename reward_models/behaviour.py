@@ -1,0 +1,426 @@
+"""The behaviour tower: BERT blocks over a user's events, with heads for choice and feedback."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertPreTrainedModel
+from transformers.models.bert.modeling_bert import BertEncoder, BertLayer
+from transformers.utils.generic import ModelOutput
+
+from audience.reward_models.inputs import CollaborativeInputs
+
+EASE_FLOOR = 0.01
+"""Lower EASE scores are noise about 0: the logarithm of a score is taken from here on."""
+
+
+class BehaviourConfig(BertConfig):
+    """Sizes of the behaviour tower, as a Hugging Face configuration.
+
+    Attributes:
+        n_items: Items of the catalogue.
+        text_dim: Length of an item's text vector.
+        level_values: Value of each feedback level, in the log's unit.
+        window: Events that attention reaches; older ones enter as a summary.
+        order: "random": events are exchangeable (no positions); "time": positions matter.
+        factors: Factors of the explicit ALS among the inputs.
+        ease_items: Items that the EASE among the inputs covers.
+        choice_weight: Weight of the choice loss beside the feedback loss.
+        choice_share: Share of a block's places at which the choice loss is taken in fitting:
+            neighbouring places teach nearly the same, and each costs a catalogue.
+        id_dropout: Share of items whose learned part is hidden in fitting, so that text
+            alone learns to serve.
+    """
+
+    model_type = "audience-behaviour"
+
+    hidden_size: int = 64
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 128
+    layer_norm_eps: float = 1e-5
+    vocab_size: int = 1
+    n_items: int = 2
+    text_dim: int = 1
+    level_values: list[float] | None = None
+    window: int = 64
+    order: str = "random"
+    factors: int = 8
+    ease_items: int = 2
+    choice_weight: float = 0.3
+    choice_share: float = 0.25
+    id_dropout: float = 0.2
+
+
+@dataclass
+class BehaviourOutput(ModelOutput):
+    """What the behaviour tower says of a batch of blocks.
+
+    Attributes:
+        loss: Feedback cross-entropy plus weighted choice cross-entropy, where targets exist.
+        feedback_logits: Of each event before it is seen, shape (users, events, levels).
+        utilities: Log-probability of each item to be next, before each event (in training,
+            before some of them); -inf for consumed items; shape (users, events, items).
+    """
+
+    loss: Tensor | None = None
+    feedback_logits: Tensor | None = None
+    utilities: Tensor | None = None
+
+
+@dataclass
+class Cache:
+    """Keys and values of past events, own preallocated tensors with a length per row.
+
+    Attributes:
+        keys: One tensor a layer, shape (rows, heads, window + 1, head size).
+        values: Likewise.
+        length: Tokens in use, shape (rows,), int64.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: Tensor
+
+
+class BehaviourModel(BertPreTrainedModel):
+    """A user as a sequence model.
+
+    The sequence is one summary token (of what lies before the window) and one token an event,
+    each seeing itself and what came before. A query token asks for the feedback on one item:
+    it sees the same events and itself, never another query.
+    """
+
+    config: BehaviourConfig
+    config_class = BehaviourConfig
+    base_model_prefix = "behaviour"
+    text_vectors: Tensor  # (items, text_dim)
+    log_popularity: Tensor  # (items,)
+    level_values: Tensor  # (levels,)
+
+    def __init__(self, config: BehaviourConfig) -> None:
+        super().__init__(config)
+        d, n_levels = config.hidden_size, len(config.level_values or [0.0])
+        self.register_buffer("text_vectors", torch.zeros(config.n_items, config.text_dim))
+        self.register_buffer("log_popularity", torch.zeros(config.n_items))
+        self.register_buffer("level_values", torch.tensor(config.level_values or [0.0]))
+        self.inputs = CollaborativeInputs(
+            1, config.n_items, n_levels, config.factors, config.ease_items
+        )
+        self.text_projection = nn.Linear(config.text_dim, d)
+        self.item_part = nn.Embedding(config.n_items, d)
+        self.level_part = nn.Embedding(n_levels, d)
+        self.residual_part = nn.Linear(1, d)
+        self.summary_part = nn.Linear(2 * d + 1, d)
+        self.query_part = nn.Sequential(
+            nn.Linear(self.inputs.n_features, d), nn.GELU(), nn.Linear(d, d)
+        )
+        self.position_part = nn.Embedding(config.window, d) if config.order == "time" else None
+        self.normalise = nn.LayerNorm(d, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.encoder = BertEncoder(config)
+        self.feedback_base = nn.Linear(self.inputs.n_features, n_levels)
+        self.feedback_head = nn.Sequential(
+            nn.Linear(d + self.inputs.n_features, d),
+            nn.GELU(),
+            nn.Dropout(config.hidden_dropout_prob),
+            nn.Linear(d, n_levels),
+        )
+        self.state_head = nn.Linear(d, d)
+        self.item_head = nn.Linear(d, d)
+        self.item_bias = nn.Embedding(config.n_items, 1)
+        self.gate_head = nn.Linear(d + 1, 3)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # The transformer starts as no correction of the collaborative inputs.
+        for corrects in (self.item_bias, self.feedback_head[-1], self.gate_head):
+            if module is corrects:
+                nn.init.zeros_(module.get_parameter("weight"))
+
+    # Tokens
+
+    def item_vectors(self, hide: Tensor | None = None) -> Tensor:
+        """Text and learned part of every item, shape (items, d).
+
+        Args:
+            hide: Items that go without the learned part, shape (items,), bool.
+        """
+        part = self.item_part.weight
+        if hide is not None:
+            part = part.masked_fill(hide[:, None], 0.0)
+        return self.text_projection(self.text_vectors) + part
+
+    def event_tokens(
+        self, vectors: Tensor, items: Tensor, levels: Tensor, residuals: Tensor, position: Tensor
+    ) -> Tensor:
+        """Tokens of events, shape (..., d); arguments of shape (...)."""
+        std = self.inputs.unit[1]
+        token = vectors[items] + self.level_part(levels)
+        token = token + self.residual_part((residuals / std)[..., None])
+        if self.position_part is not None:
+            token = token + self.position_part(position)
+        return self.dropout(self.normalise(token))
+
+    def query_tokens(self, vectors: Tensor, items: Tensor, features: Tensor) -> Tensor:
+        """Tokens of queries, shape (..., d)."""
+        return self.dropout(self.normalise(vectors[items] + self.query_part(features)))
+
+    def summary_tokens(self, mean: Tensor, liking: Tensor, count: Tensor) -> Tensor:
+        """Tokens of what lies before the window.
+
+        Args:
+            mean: Mean item vector of those events, shape (users, d).
+            liking: The same weighted by residual, shape (users, d).
+            count: Their number, shape (users,).
+        """
+        scale = count.log1p()[:, None] / 4
+        return self.dropout(self.normalise(self.summary_part(torch.cat([mean, liking, scale], -1))))
+
+    # Heads
+
+    def feedback_logits(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Logits of the feedback levels, shape (..., levels)."""
+        return self.feedback_base(features) + self.feedback_head(torch.cat([hidden, features], -1))
+
+    def choice_vectors(self, vectors: Tensor) -> Tensor:
+        """What a state's inner product is taken with, shape (items, d)."""
+        return self.item_head(vectors) / math.sqrt(self.config.hidden_size)
+
+    def raw_utilities(self, choices: Tensor, hidden: Tensor, ease: Tensor, count: Tensor) -> Tensor:
+        """Utilities of all items, not normalised, shape (..., items).
+
+        Args:
+            choices: Choice vectors, shape (items, d).
+            hidden: Output of the latest event (or the summary), shape (..., d).
+            ease: EASE scores, shape (..., items).
+            count: Events so far, shape (...).
+        """
+        size = (count.log1p() / 4)[..., None]
+        gate = self.gate_head(torch.cat([hidden, size], -1))  # (..., 3)
+        inner = self.state_head(hidden) @ choices.T
+        known = (1 + gate[..., 1:2]) * ease.clamp(min=EASE_FLOOR).log() + gate[..., 2:3] * ease
+        return inner + known + self.item_bias.weight[:, 0] + gate[..., :1] * self.log_popularity
+
+    # Whole blocks, in fitting and in measuring
+
+    def forward(
+        self,
+        items: Tensor,
+        levels: Tensor,
+        length: Tensor,
+        earlier: dict[str, Tensor],
+        rank: Tensor,
+        fold: Tensor,
+        inputs: CollaborativeInputs | None = None,
+        future: bool = True,
+        **_: Any,
+    ) -> BehaviourOutput:
+        """Predict every event of each block from what came before it, in one pass.
+
+        Args:
+            items: Shape (users, events), int64, left-aligned.
+            levels: Likewise.
+            length: Events in the block, shape (users,).
+            earlier: Sums over the events before the block: gram, moment, levels, ease (as in
+                `Statistics`), item_mean and item_liking (users, items): weights of a mean.
+            rank: When each item is met: its place in the block, -1 before it, `window` after
+                it, a larger number never; shape (users, items), int64.
+            fold: Fold of `inputs` that each user belongs to, shape (users,).
+            inputs: Cross-fitted inputs; None takes the model's own.
+            future: Whether the choice loss spreads over all of the user's coming events
+                (exchangeable order) or only the next.
+        """
+        inputs = self.inputs if inputs is None else inputs
+        users, n = items.shape
+        used = torch.arange(n, device=items.device) < length[:, None]  # (users, events)
+        hide = None
+        if self.training and self.config.id_dropout > 0:
+            hide = torch.rand(self.config.n_items, device=items.device) < self.config.id_dropout
+        vectors = self.item_vectors(hide)
+        each = fold[:, None].expand(items.shape)
+        features = self.features(items, levels, earlier, fold, inputs)
+        residual = self.level_values[levels] - inputs.base[each, items]
+        place = torch.arange(n, device=items.device).expand(items.shape)
+        count = earlier["levels"].sum(-1)
+        tokens = torch.cat(
+            [
+                self.summary_tokens(
+                    earlier["item_mean"] @ vectors, earlier["item_liking"] @ vectors, count
+                )[:, None],
+                self.event_tokens(vectors, items, levels, residual, place),
+                self.query_tokens(vectors, items, features),
+            ],
+            1,
+        )  # (users, 1 + 2 events, d)
+        hidden = self.encoder(tokens, self._block_mask(used)).last_hidden_state
+        logits = self.feedback_logits(hidden[:, n + 1 :], features)
+        feedback_loss = nn.functional.cross_entropy(logits[used], levels[used])
+        at = self._choice_places(n)
+        ease = _before(inputs.ease_rows(items, each), earlier["ease"])[:, at]
+        raw = self.raw_utilities(
+            self.choice_vectors(vectors), hidden[:, at], ease, count[:, None] + at
+        )
+        rank = rank[:, None, :]
+        utilities = raw.masked_fill(rank < at[:, None], -torch.inf).log_softmax(-1)
+        if future:
+            target = (rank >= at[:, None]) & (rank <= self.config.window)
+        else:
+            target = rank == at[:, None]
+        chosen = utilities.masked_fill(~target, 0).sum(-1) / target.sum(-1).clamp(min=1)
+        loss = feedback_loss - self.config.choice_weight * chosen[used[:, at]].mean()
+        return BehaviourOutput(loss=loss, feedback_logits=logits, utilities=utilities)
+
+    def features(
+        self,
+        items: Tensor,
+        levels: Tensor,
+        earlier: dict[str, Tensor],
+        fold: Tensor,
+        inputs: CollaborativeInputs,
+    ) -> Tensor:
+        """Query features of every event of a block, shape (users, events, n_features)."""
+        each = fold[:, None].expand(items.shape)
+        gram, moment, onehot = inputs.event_sums(items, levels, self.level_values, each)
+        return inputs.query_features(
+            _before(gram, earlier["gram"]),
+            _before(moment, earlier["moment"]),
+            _before(onehot, earlier["levels"]),
+            items[..., None],
+            each,
+        )[..., 0, :]
+
+    def _choice_places(self, n: int) -> Tensor:
+        """Places of a block at which choice is predicted: all, or some in fitting."""
+        if not self.training:
+            return torch.arange(n, device=self.device)
+        some = torch.randperm(n, device=self.device)[: math.ceil(n * self.config.choice_share)]
+        return some.sort().values
+
+    def _block_mask(self, used: Tensor) -> Tensor:
+        """Additive float mask, shape (users, 1, 1 + 2 events, 1 + 2 events).
+
+        The library's eager attention adds a boolean mask as numbers, and the future leaks.
+        """
+        n = used.shape[1]
+        device = used.device
+        causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
+        sees = torch.zeros(1 + 2 * n, 1 + 2 * n, dtype=torch.bool, device=device)
+        sees[:, 0] = True
+        sees[1 : n + 1, 1 : n + 1] = causal
+        sees[n + 1 :, 1 : n + 1] = causal.tril(-1)
+        sees[n + 1 :, n + 1 :] = torch.eye(n, dtype=torch.bool, device=device)
+        real = torch.cat([torch.ones_like(used[:, :1]), used, used], 1)
+        allowed = sees & (real[:, None, :] | torch.eye(1 + 2 * n, dtype=torch.bool, device=device))
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=device)
+        return mask.masked_fill(~allowed, torch.finfo(self.dtype).min)[:, None]
+
+    # One token a user, in use
+
+    def new_cache(self, rows: int) -> Cache:
+        """An empty cache for `rows` users."""
+        config = self.config
+        heads = config.num_attention_heads
+        shape = (rows, heads, config.window + 1, config.hidden_size // heads)
+        new = [torch.zeros(shape, device=self.device) for _ in range(2 * len(self.layers))]
+        length = torch.zeros(rows, dtype=torch.int64, device=self.device)
+        return Cache(new[::2], new[1::2], length)
+
+    @property
+    def layers(self) -> list[BertLayer]:
+        """The BERT blocks."""
+        return [layer for layer in self.encoder.layer if isinstance(layer, BertLayer)]
+
+    def append(self, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Pass new tokens of these rows, each seeing itself and what came before; keep them.
+
+        Args:
+            cache: Changed in place.
+            rows: Distinct rows, shape (m,).
+            tokens: Shape (m, t, d): t tokens a row.
+
+        Returns:
+            Outputs, shape (m, t, d).
+        """
+        start = cache.length[rows]
+        t = tokens.shape[1]
+        longest = int(start.max()) + t if len(rows) else t
+        place = torch.arange(longest, device=tokens.device)
+        at = start[:, None] + torch.arange(t, device=tokens.device)  # (m, t)
+        mask = self._additive(place[None, None, :] <= at[..., None])  # (m, 1, t, longest)
+        hidden = tokens
+        for layer, all_keys, all_values in zip(self.layers, cache.keys, cache.values, strict=True):
+            query, key, value = self._heads(layer, hidden)
+            all_keys[rows[:, None], :, at] = key.transpose(1, 2)
+            all_values[rows[:, None], :, at] = value.transpose(1, 2)
+            past = all_keys[rows, :, :longest], all_values[rows, :, :longest]
+            hidden = self._finish(layer, hidden, query, *past, mask)
+        cache.length[rows] = start + t
+        return hidden
+
+    def ask(self, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Pass queries: each sees its row's events and itself, and is not kept.
+
+        Args:
+            cache: Not changed.
+            rows: Shape (m,).
+            tokens: Shape (m, q, d): q queries a row.
+
+        Returns:
+            Outputs, shape (m, q, d).
+        """
+        length = cache.length[rows]
+        longest = int(length.max()) if len(rows) else 0
+        place = torch.arange(longest, device=tokens.device)
+        known = self._additive(place < length[:, None])[..., None, :]  # (m, 1, 1, longest)
+        hidden = tokens
+        for layer, all_keys, all_values in zip(self.layers, cache.keys, cache.values, strict=True):
+            query, key, value = self._heads(layer, hidden)  # (m, heads, q, head size)
+            scale = query.shape[-1] ** -0.5
+            past_keys, past_values = all_keys[rows, :, :longest], all_values[rows, :, :longest]
+            scores = query @ past_keys.transpose(-1, -2) * scale + known
+            own = (query * key).sum(-1, keepdim=True) * scale
+            weights = torch.cat([scores, own], -1).softmax(-1)
+            context = weights[..., :-1] @ past_values + weights[..., -1:] * value
+            hidden = self._close(layer, hidden, context)
+        return hidden
+
+    def _additive(self, allowed: Tensor) -> Tensor:
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=allowed.device)
+        mask.masked_fill_(~allowed, torch.finfo(self.dtype).min)
+        return mask[:, None]
+
+    def _heads(self, layer: BertLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention = layer.attention.self
+        shape = (*hidden.shape[:-1], -1, attention.attention_head_size)
+        project = (attention.query, attention.key, attention.value)
+        query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in project)
+        return query, key, value
+
+    def _finish(
+        self,
+        layer: BertLayer,
+        hidden: Tensor,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        context = nn.functional.scaled_dot_product_attention(query, keys, values, mask)
+        return self._close(layer, hidden, context)
+
+    def _close(self, layer: BertLayer, hidden: Tensor, context: Tensor) -> Tensor:
+        merged = context.transpose(1, 2).reshape(hidden.shape)
+        attended = layer.attention.output(merged, hidden)
+        return layer.feed_forward_chunk(attended)
+
+
+def _before(sums: Tensor, earlier: Tensor) -> Tensor:
+    """Sum over what came before each event: (users, events, *) and (users, *)."""
+    exclusive = torch.cat([earlier[:, None], sums[:, :-1]], 1)
+    return exclusive.cumsum(1)

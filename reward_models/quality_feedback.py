@@ -1,0 +1,137 @@
+"""How well feedback is predicted, beside collaborative filters on the same events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audience.reward_models.feedback_baselines import (
+    Error,
+    PointPredictor,
+    fit_als,
+    fit_item_knn,
+    fit_user_item_mean,
+)
+from audience.reward_models.histories import Histories
+from audience.reward_models.metrics import (
+    F64,
+    Measures,
+    UserBootstrap,
+    auc,
+    auc_by_user,
+    calibration_error,
+    differences,
+    figures,
+)
+from audience.reward_models.ordinal import OrdinalRegression
+from audience.reward_models.quality_data import QualityData, measured, tuning_users
+
+LOWER_IS_BETTER = {"rmse": True, "nll": True, "auc": False, "gauc": False}
+"""The measures of feedback that are compared with the best baseline."""
+
+
+def feedback_quality(
+    model: F64, data: QualityData, test: Histories, values: F64, bootstrap: UserBootstrap
+) -> dict[str, Any]:
+    """The part `feedback` of card.json; differences are model minus best baseline.
+
+    Args:
+        model: Probability of each level before each event, shape (events, levels).
+        data: Users to fit and tune the baselines on.
+        test: Events of the users measured, oldest first.
+        values: Their feedback in the log's unit, shape (events,).
+        bootstrap: Over the users measured.
+    """
+    at = measured(test)
+    levels, truth = test.levels[at], values[at]
+    user = np.repeat(np.arange(len(test)), test.lengths)[at]
+    of_levels = np.array(data.scale.values)
+    found = {
+        "model": _measure(model[at] @ of_levels, model[at], truth, levels, user, data, bootstrap)
+    }
+    tuning, known = tuning_users(data)
+    tuned = measured(tuning)
+    settings = {}
+    for name, baseline in _baselines(data, tuning, known).items():
+        settings[name] = baseline.settings
+        ordinal = OrdinalRegression.fit(
+            baseline.predict(tuning, known)[tuned], tuning.levels[tuned], len(data.scale)
+        )
+        point = baseline.predict(test, values)[at]
+        found[name] = _measure(
+            point, ordinal.probabilities(point), truth, levels, user, data, bootstrap
+        )
+    result: dict[str, Any] = {name: figures(of) for name, of in found.items()}
+    for name, chosen in settings.items():
+        result[name]["settings"] = chosen
+    result.setdefault("item_knn", None)
+    result["difference"] = differences(found, LOWER_IS_BETTER)
+    return result
+
+
+def tune_als(data: QualityData, factors: int) -> float:
+    """Ridge penalty of the explicit ALS with this many factors, chosen on validation users."""
+    known = tuning_users(data)
+    als = fit_als(*_split(data, *known), seed=data.seed, factors=(factors,))
+    return als.settings["penalty"]
+
+
+def _split(
+    data: QualityData, tuning: Histories, known: F64
+) -> tuple[Histories, F64, int, Histories, F64, Error]:
+    """What baselines are fitted and tuned on; the error is that of the measured events."""
+    at = measured(tuning)
+
+    def error(predicted: F64) -> float:
+        return float(np.square(predicted - known)[at].sum())
+
+    return data.fitting, data.fitting_values, len(data.catalogue), tuning, known, error
+
+
+def _baselines(data: QualityData, tuning: Histories, known: F64) -> dict[str, PointPredictor]:
+    """Fitted on the fitting users; settings by RMSE on the tuning users' measured events."""
+    split = _split(data, tuning, known)
+    mean, biases = fit_user_item_mean(*split)
+    fitted = {"user_item_mean": mean, "als": fit_als(*split, seed=data.seed)}
+    knn = fit_item_knn(*split, biases=biases)
+    return fitted if knn is None else fitted | {"item_knn": knn}
+
+
+def _measure(
+    expected: F64,
+    probabilities: F64,
+    truth: F64,
+    levels: NDArray[np.int64],
+    user: NDArray[np.int64],
+    data: QualityData,
+    bootstrap: UserBootstrap,
+) -> Measures:
+    """All measures of one predictor on the measured events (arrays of one row an event)."""
+    likes = data.scale.likes
+    liked, like = likes[levels], probabilities[:, likes].sum(1)
+    users = bootstrap.users
+    events = np.bincount(user, minlength=users).astype(np.float64)
+    squares = np.bincount(user, np.square(expected - truth), users)
+    # The floor is float32's smallest normal probability: a surer model is not told from it.
+    own = np.maximum(probabilities[np.arange(len(levels)), levels], np.finfo(np.float32).tiny)
+    logs = np.bincount(user, -np.log(own), users)
+    within = auc_by_user(like, liked, user, users)
+    weight = np.where(np.isfinite(within), events, 0.0)  # users of both classes, by events
+    weighted = np.where(weight > 0, within, 0.0) * weight
+    return {
+        "rmse": (
+            float(np.sqrt(squares.sum() / events.sum())),
+            np.sqrt(bootstrap.ratio(squares, events)),
+        ),
+        "nll": (float(logs.sum() / events.sum()), bootstrap.ratio(logs, events)),
+        "auc": (auc(like, liked), bootstrap.auc(like, liked, user)),
+        "gauc": (
+            float(weighted.sum() / weight.sum()) if weight.any() else float("nan"),
+            bootstrap.ratio(weighted, weight),
+        ),
+        # No interval: resampled events are further from their bins' means than real ones, so
+        # a percentile bootstrap of ECE lies above the figure.
+        "ece": (calibration_error(like, liked), None),
+    }

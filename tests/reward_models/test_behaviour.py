@@ -1,0 +1,170 @@
+"""The behaviour tower: nothing leaks from the future, and use agrees with fitting."""
+
+import numpy as np
+import pytest
+import torch
+
+from audience.reward_models.behaviour import BehaviourConfig, BehaviourModel
+from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
+from audience.reward_models.histories import Histories
+from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.prediction import predict_events
+from audience.reward_models.sessions import BehaviourEngine
+
+N_ITEMS, LEVELS, WINDOW = 40, np.array([1.0, 2.0, 3.0]), 8
+
+
+def random_histories(users: int, events: int, seed: int = 0) -> Histories:
+    rng = np.random.default_rng(seed)
+    return Histories.from_lists(
+        [
+            list(zip(rng.permutation(N_ITEMS)[:events], rng.integers(0, 3, events), strict=True))
+            for _ in range(users)
+        ]
+    )
+
+
+@pytest.fixture(params=["random", "time"])
+def model(request: pytest.FixtureRequest) -> BehaviourModel:
+    """A model whose every parameter matters: nothing is left at zero."""
+    histories = random_histories(30, 12, seed=1)
+    inputs = CollaborativeInputs.fit(
+        [(histories, LEVELS[histories.levels])],
+        N_ITEMS,
+        LEVELS,
+        factors=2,
+        penalty=2.0,
+        ease_l2=5.0,
+        seed=0,
+    )
+    config = BehaviourConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        n_items=N_ITEMS,
+        text_dim=4,
+        level_values=LEVELS.tolist(),
+        window=WINDOW,
+        factors=2,
+        ease_items=N_ITEMS,
+        order=request.param,
+    )
+    model = BehaviourModel(config)
+    model.inputs.load_state_dict(inputs.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+        model.text_vectors.copy_(torch.randn(model.text_vectors.shape, generator=generator))
+    return model.eval()
+
+
+def outputs(model: BehaviourModel, histories: Histories) -> tuple[torch.Tensor, torch.Tensor]:
+    blocks = BlockDataset(
+        histories, covering(histories, WINDOW), model.inputs, LEVELS, model.config.window
+    )
+    with torch.inference_mode():
+        said = model(**blocks.collate([blocks[i] for i in range(len(blocks))]))
+    return said.feedback_logits, said.utilities
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_changed_event_leaves_all_earlier_outputs_bit_same(
+    model: BehaviourModel, attention: str
+) -> None:
+    model.set_attn_implementation(attention)
+    before = random_histories(3, WINDOW, seed=2)
+    items, levels = before.items.copy(), before.levels.copy()
+    for user in range(3):  # event 5 of each becomes another item with another level
+        at = user * WINDOW + 5
+        own = before.items[user * WINDOW : (user + 1) * WINDOW]
+        items[at] = next(i for i in range(N_ITEMS) if i not in own)
+        levels[at] = (levels[at] + 1) % 3
+    after = Histories(before.users, before.offsets, items, levels)
+    (feedback, utilities), (feedback2, utilities2) = outputs(model, before), outputs(model, after)
+    assert torch.equal(feedback[:, :5], feedback2[:, :5])
+    assert torch.equal(utilities[:, :6], utilities2[:, :6])  # place 5 asks what event 5 will be
+    assert not torch.equal(feedback[:, 6:], feedback2[:, 6:])
+    assert not torch.equal(utilities[:, 6:], utilities2[:, 6:])
+
+
+def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
+    histories = random_histories(5, WINDOW, seed=3)
+    feedback, utilities = outputs(model, histories)
+    engine = BehaviourEngine(model)
+    states, rows = engine.new_states(5), torch.arange(5)
+    items = torch.from_numpy(histories.items.reshape(5, WINDOW))
+    levels = torch.from_numpy(histories.levels.reshape(5, WINDOW))
+    with torch.inference_mode():
+        engine.encode(states, rows, histories.first(3))
+        for place in range(3, WINDOW):
+            torch.testing.assert_close(states.utilities, utilities[:, place], atol=1e-5, rtol=1e-4)
+            shares = engine.feedback(states, rows, items[:, place : place + 1])[:, 0]
+            torch.testing.assert_close(shares, feedback[:, place].softmax(-1), atol=1e-5, rtol=1e-4)
+            engine.add(states, rows, items[:, place], levels[:, place])
+
+
+def test_a_query_does_not_see_the_other_queries(model: BehaviourModel) -> None:
+    engine = BehaviourEngine(model)
+    states, rows = engine.new_states(2), torch.arange(2)
+    with torch.inference_mode():
+        engine.encode(states, rows, random_histories(2, 4, seed=4))
+        together = engine.feedback(states, rows, torch.tensor([[30, 31, 32], [33, 34, 35]]))
+        alone = engine.feedback(states, rows, torch.tensor([[30], [33]]))
+    torch.testing.assert_close(together[:, :1], alone)
+
+
+def test_older_events_enter_as_a_summary(model: BehaviourModel) -> None:
+    histories = random_histories(2, 3 * WINDOW, seed=5)
+    engine = BehaviourEngine(model)
+    states, rows = engine.new_states(2), torch.arange(2)
+    with torch.inference_mode():
+        engine.encode(states, rows, histories)
+    half = WINDOW // 2
+    assert states.cache.length.tolist() == [1 + half, 1 + half]
+    assert bool(states.statistics.seen.sum(1).eq(3 * WINDOW).all())
+    blocks = [Block(u, 3 * WINDOW - half - 1, 3 * WINDOW, 0) for u in range(2)]
+    assert len(blocks) == 2
+    other = random_histories(2, 3 * WINDOW, seed=6)
+    tail = 2 * WINDOW + half  # another past, the same last half window
+    items, levels = histories.items.copy(), histories.levels.copy()
+    for user in range(2):
+        at = user * 3 * WINDOW
+        mine = set(items[at + tail : at + 3 * WINDOW])
+        past = [i for i in other.items[at : at + 3 * WINDOW] if i not in mine][:tail]
+        items[at : at + tail] = past
+    changed = engine.new_states(2)
+    with torch.inference_mode():
+        engine.encode(changed, rows, Histories(histories.users, histories.offsets, items, levels))
+    asked = torch.full((2, 1), int(histories.items[3 * WINDOW - 1]))
+    with torch.inference_mode():
+        a, b = engine.feedback(states, rows, asked), engine.feedback(changed, rows, asked)
+    assert not torch.allclose(a, b)
+
+
+def test_overlapping_blocks_score_every_event_once() -> None:
+    histories = random_histories(4, 37)
+    scored = np.zeros(len(histories.items), int)
+    for block in overlapping(histories, WINDOW):
+        first = histories.offsets[block.user]
+        scored[first + block.scored : first + block.end] += 1
+        assert block.scored == 0 or block.scored - block.start >= WINDOW // 2
+    assert (scored == 1).all()
+
+
+def test_predictions_of_events_do_not_depend_on_later_events(model: BehaviourModel) -> None:
+    histories = random_histories(3, 20, seed=7)
+    whole, start = predict_events(model, histories), predict_events(model, histories.first(11))
+    kept = np.concatenate([np.arange(20 * u, 20 * u + 11) for u in range(3)])
+    np.testing.assert_allclose(whole.shares[kept], start.shares, atol=1e-6)
+    np.testing.assert_allclose(whole.choice_nll[kept], start.choice_nll, atol=1e-5)
+    np.testing.assert_allclose(whole.shares.sum(1), 1, atol=1e-5)
+
+
+def test_save_load_same_outputs(model: BehaviourModel, tmp_path: object) -> None:
+    model.save_pretrained(tmp_path)
+    again = BehaviourModel.from_pretrained(tmp_path).eval()
+    histories = random_histories(3, WINDOW, seed=8)
+    for a, b in zip(outputs(model, histories), outputs(again, histories), strict=True):
+        assert torch.equal(a, b)
