@@ -1,0 +1,81 @@
+"""Greedy on the user model: what to beat by planning, and what exploits the model's errors."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audience.agents.base import ScoringAgent
+from audience.reward_models.users import Assumptions, UserModel
+
+RESCORED = 200
+"""Items, the likeliest choices, whose feedback the user model is asked for."""
+
+
+@runtime_checkable
+class ScoringUsers(UserModel, Protocol):
+    """A user model that can say what it expects of an item."""
+
+    def score(
+        self,
+        items: NDArray[np.int64],
+        levels: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        assumptions: Assumptions,
+        slate_size: int,
+        top: int = RESCORED,
+    ) -> NDArray[np.float32]:
+        """Expected reward of each item if shown, shape (n, items); -inf where not computed.
+
+        Args:
+            items: Catalogue indices, oldest first, shape (n, history).
+            levels: Feedback levels, shape (n, history).
+            lengths: Used places, shape (n,).
+            assumptions: The environment's.
+            slate_size: Items shown together.
+            top: How many items, the likeliest choices, to compute it for.
+        """
+        ...
+
+
+class GreedyAgent(ScoringAgent):
+    """Recommends what promises the highest immediate reward under the user model.
+
+    Reward is the probability of a choice times the expected scaled feedback, the environment's
+    default.
+
+    Args:
+        users: The user model to believe.
+        assumptions: The environment's; the defaults where None.
+        slate_size: Items at a step.
+
+    Raises:
+        TypeError: The user model cannot score.
+    """
+
+    def __init__(
+        self, users: UserModel, assumptions: Assumptions | None = None, slate_size: int = 1
+    ) -> None:
+        if not isinstance(users, ScoringUsers):
+            raise TypeError(
+                f"users must be a user model with a method `score` (BertUserModel has one), "
+                f"got {type(users).__name__}"
+            )
+        super().__init__(len(users.catalogue), slate_size)
+        self.users = users
+        self.assumptions = assumptions if assumptions is not None else Assumptions()
+
+    def scores(
+        self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """The user model's expectation, shape (n, items)."""
+        return self.users.score(
+            items,
+            levels,
+            lengths,
+            self.assumptions,
+            self.slate_size,
+            top=max(RESCORED, self.slate_size),
+        )
