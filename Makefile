@@ -1,0 +1,40 @@
+# Each target does all of its own set-up in .venv; a second call installs nothing.
+#   make demo        fit, train and compare on MovieLens: some minutes on 2 cores
+#   make test        lint, types and all tests but the slow ones
+#   make test-slow   the learning checks, which take minutes
+PYTHON ?= python3
+OUT ?= runs/compare
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: demo lint test test-slow clean
+
+demo: .venv/.demo
+	$(BIN)/audience-bench compare --log movielens --preset demo --out $(OUT)
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "audience needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.demo: .venv/.python pyproject.toml constraints.txt
+	$(INSTALL) -e ".[demo]"
+	touch $@
+
+.venv/.dev: .venv/.python pyproject.toml constraints.txt
+	$(INSTALL) -e ".[dev]"
+	touch $@ .venv/.demo

@@ -1,0 +1,49 @@
+"""The program audience-bench."""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+from rich.console import Console
+
+from audience.benchmarks.settings import CompareSettings
+
+TABLE_WIDTH = 132
+"""Columns of the table where the output is no terminal."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a benchmark; see `audience-bench --help`."""
+    # The subcommand's settings, by its name; `compare` is the only one so far.
+    try:
+        settings = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareSettings},
+            prog="audience-bench",
+            description="Benchmarks of recommenders in simulated users.",
+            args=arguments,
+        )
+        _compare(settings)
+    except ValueError as error:  # a broken rule, in words; anything else deserves its traceback
+        sys.exit(f"audience-bench: {error}")
+
+
+def _compare(settings: CompareSettings) -> None:
+    from audience.benchmarks.compare import compare
+    from audience.benchmarks.results import screen
+
+    results = compare(settings)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
+    console.print(screen(results))
+    console.print(
+        f"Trust: {settings.out}/seed-0/users/card.md says how well the users predict real ones.\n"
+        f"Figures: {settings.out}/results.json, table.md; curves: tensorboard --logdir "
+        f"{settings.out}",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

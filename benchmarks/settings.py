@@ -1,0 +1,159 @@
+"""Settings of the comparison; the command line of `audience-bench compare` is derived from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from audience.benchmarks.roster import ROSTER
+from audience.reward_models.users import Assumptions
+
+if TYPE_CHECKING:
+    from audience.reward_models.log import InteractionLog
+
+PresetName = Literal["tiny", "demo", "full"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent. The user model has presets of the same names.
+
+    Attributes:
+        seeds: Halvings of the log, each with its own user model and agents.
+        steps: User-steps that RL agents train for.
+        num_envs: Users who are recommended to at a time in training.
+        evaluations: Evaluations on validation users on the way.
+        sessions: Sessions of each test user.
+    """
+
+    seeds: int
+    steps: int
+    num_envs: int
+    evaluations: int
+    sessions: int
+
+
+PRESETS: dict[PresetName, Preset] = {
+    # Seconds: shows that everything works, and nothing else.
+    "tiny": Preset(seeds=1, steps=512, num_envs=16, evaluations=1, sessions=2),
+    # Minutes on 2 cores, of which PPO takes about three.
+    "demo": Preset(seeds=1, steps=300_000, num_envs=256, evaluations=8, sessions=4),
+    # Two hours or so on 2 cores.
+    "full": Preset(seeds=5, steps=1_500_000, num_envs=256, evaluations=20, sessions=8),
+}
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Compare RL agents with collaborative filtering in users fitted to a log."""
+
+    log: str | None = None
+    """A named log: movielens (the default), ml-100k."""
+
+    interactions: str | None = None
+    """Your own log instead: csv or parquet with user_id, item_id and, where known, feedback and
+    timestamp. Needs --items."""
+
+    items: str | None = None
+    """Its items: csv or parquet with item_id and text columns."""
+
+    text: str | None = None
+    """How an item of your own log reads, such as "{title}. {category}"; by default all text."""
+
+    preset: PresetName = "demo"
+    """How much to spend: demo (minutes), full (hours, 5 seeds), tiny (seconds; a smoke test)."""
+
+    out: str = "runs/compare"
+    """Directory of all results. What is finished there with the same settings is reused."""
+
+    agents: str = ",".join(ROSTER)
+    """Agents to compare, separated by commas."""
+
+    seeds: int | None = None
+    """Halvings of the log, each with its own fits and agents; by default the preset's."""
+
+    steps: int | None = None
+    """User-steps that RL agents train for; by default the preset's."""
+
+    sessions: int | None = None
+    """Sessions of each test user; by default the preset's."""
+
+    slate_size: int = 1
+    """Items shown at a step."""
+
+    step_limit: int = 30
+    """Steps after which a session is cut off."""
+
+    assumptions: Assumptions = field(default_factory=Assumptions)
+    """What the log could not teach about the users."""
+
+    encoder: str | None = None
+    """BERT encoder of item text: a directory or a Hugging Face id; by default all-MiniLM-L6-v2."""
+
+    device: str = "auto"
+    """Where models live: auto, cpu, cuda."""
+
+    overwrite: bool = False
+    """Replace what was finished in the same directory with other settings."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in ROSTER]
+        if unknown or not self.names:
+            raise ValueError(
+                f"agents must be names from {', '.join(ROSTER)}, separated by commas, "
+                f"got {self.agents!r}{f' ({unknown[0]!r} is none)' if unknown else ''}"
+            )
+        if self.preset not in get_args(PresetName):
+            raise ValueError(
+                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
+            )
+        if self.text is not None and self.interactions is None:
+            raise ValueError(
+                f"text goes with interactions and items, for named logs bring theirs, "
+                f"got {self.text!r}"
+            )
+        for name in ("seeds", "steps", "sessions", "slate_size", "step_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the agents, each once, in the order of the roster."""
+        wanted = [name.strip() for name in self.agents.split(",") if name.strip()]
+        known = list(ROSTER)
+        return sorted(set(wanted), key=lambda name: known.index(name) if name in known else -1)
+
+    @property
+    def budget(self) -> Preset:
+        """The preset, with what was set by hand in its place."""
+        by_hand = {"seeds": self.seeds, "steps": self.steps, "sessions": self.sessions}
+        given = {name: value for name, value in by_hand.items() if value is not None}
+        return dataclasses.replace(PRESETS[self.preset], **given)
+
+    def deciding(self) -> dict[str, Any]:
+        """What a result depends on: a directory holds results of one such record.
+
+        More seeds or agents add to a directory, so they do not belong to it, nor do the device
+        and the places of files: the log's content has its own fingerprint.
+        """
+        free = {"agents", "seeds", "out", "device", "overwrite"}
+        free |= {"log", "interactions", "items", "text"}
+        record = {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
+        budget = dataclasses.asdict(self.budget)
+        del budget["seeds"]
+        return {**record, **budget}
+
+    def load_log(self) -> InteractionLog:
+        """Read and check the log.
+
+        Raises:
+            LogError: It is missing or breaks a rule.
+            ValueError: Both a named log and files are given, or only one file.
+        """
+        from audience.reward_models.fitting import FitSettings  # torch only where needed
+
+        return FitSettings(
+            log=self.log, interactions=self.interactions, items=self.items, text=self.text
+        ).read_log()

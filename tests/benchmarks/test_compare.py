@@ -1,0 +1,246 @@
+"""The comparison over closed-form users, so that only its own stages are at work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from audience.benchmarks import __main__ as program
+from audience.benchmarks import compare as module
+from audience.benchmarks.compare import compare
+from audience.benchmarks.settings import CompareSettings
+from audience.reward_models.fitting import FitSettings, settings_of
+from audience.reward_models.log import InteractionLog
+
+FAST = "random,popularity,mean_feedback,ease,greedy"
+"""Without ALS and PPO, for what does not ask for them."""
+
+
+class ScoringTinyUsers:
+    """The tiny users, and a score: how well an item matches their taste."""
+
+    def __init__(self, users: Any) -> None:
+        self.users = users
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.users, name)
+
+    def score(
+        self, items: NDArray[Any], levels: NDArray[Any], lengths: NDArray[Any], *_: Any, top: int
+    ) -> NDArray[np.float32]:
+        used = np.arange(items.shape[1]) < lengths[:, None]
+        taste = (self.users.vectors[items] * used[..., None]).sum(1) / lengths[:, None]
+        return (taste @ self.users.vectors.T).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def own_log() -> InteractionLog:
+    """Eighty users with 16 of the tiny users' 30 items each."""
+    rng = np.random.default_rng(0)
+    items = [f"i{i}" for i in range(30)]
+    rows = [(f"u{u}", items[i]) for u in range(80) for i in rng.permutation(30)[:16]]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    events = events.with_columns(feedback=pl.Series(rng.integers(1, 6, len(rows)).astype(float)))
+    return InteractionLog.from_frames(events, pl.DataFrame({"item_id": items, "title": items}))
+
+
+@pytest.fixture
+def stage(
+    tiny_users: Any, own_log: InteractionLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> SimpleNamespace:
+    """Stands in for the fit, which is counted."""
+    seen = SimpleNamespace(fits=[], loads=[], out=tmp_path / "out", kill=False)
+
+    def fit(log: InteractionLog, settings: FitSettings) -> Any:
+        if seen.kill:
+            raise KeyboardInterrupt
+        assert log is own_log and settings.half == "a"
+        seen.fits.append((settings.seed, settings.preset))
+        out = Path(settings.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(len(seen.fits)))
+        (out / "settings.json").write_text(json.dumps(settings_of(log, settings)))
+        return ScoringTinyUsers(tiny_users)
+
+    class BertUserModel:
+        @staticmethod
+        def from_pretrained(path: Path, device: str) -> Any:
+            seen.loads.append(path)
+            return ScoringTinyUsers(tiny_users)
+
+    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(module, "BertUserModel", BertUserModel)
+    monkeypatch.setattr(CompareSettings, "load_log", lambda self: own_log)
+    seen.settings = lambda **wanted: CompareSettings(
+        **{"preset": "tiny", "out": str(seen.out), "agents": FAST, "device": "cpu", **wanted}
+    )
+    return seen
+
+
+Stage = SimpleNamespace
+
+
+def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    program.main(
+        ["compare", "--preset", "tiny", "--out", str(stage.out), "--slate-size", "2"]
+        + ["--sessions", "20"]
+        + ["--device", "cpu", "--assumptions.acceptance", "0.6"]
+    )
+    shown = capsys.readouterr().out
+    results = json.loads((stage.out / "results.json").read_text())
+    kinds = {name: agent["kind"] for name, agent in results["agents"].items()}
+    assert kinds == {
+        "random": "reference",
+        "popularity": "cf",
+        "mean_feedback": "cf",
+        "als": "cf",
+        "ease": "cf",
+        "greedy": "reference",
+        "ppo": "rl",
+    }
+    for name, agent in results["agents"].items():
+        returns = agent["simulator"]["return"]
+        assert returns["low"] <= returns["mean"] <= returns["high"]
+        assert returns["per_seed"] == [returns["mean"]]
+        assert 1 <= agent["session_length"] <= 30 and 0 < agent["coverage"] <= 1
+        gap = agent["simulator"]["difference_to_best_cf"]
+        assert (gap is None) == (name == results["best_cf"])
+        assert name in shown
+    assert results["complete"] is True and results["judges"] is None
+    assert "No verdict" in results["verdict"]["sentence"] and "No verdict" in shown
+    assert results["settings"]["assumptions"]["acceptance"] == 0.6
+    assert results["settings"]["slate_size"] == 2 and results["log"]["users"] == 80
+    record = json.loads((stage.out / "settings.json").read_text())
+    assert record["settings"] == results["settings"] and "torch" in record["versions"]
+    for part in ("seed-0/ppo", "summary"):
+        assert list((stage.out / part).glob("events.out.tfevents.*"))
+    assert (stage.out / "table.md").read_text().count("\n") == 11
+    assert not list(stage.out.rglob(".*tmp*"))
+    # Greedy knows the tiny users' taste; random does not.
+    best, worst = (results["agents"][name]["simulator"]["return"] for name in ("greedy", "random"))
+    assert best["low"] > worst["high"]
+
+
+def test_what_is_finished_is_reused_and_gives_the_same(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = compare(stage.settings())
+    assert "reused" not in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate", None)  # nothing is left to be evaluated
+        assert compare(stage.settings()) == first
+    shown = capsys.readouterr().out
+    # The user model, five agents, and the three of kind cf with validation users.
+    assert shown.count("reused") == 9 and stage.fits == [(0, "tiny")]
+    # More agents and seeds add to the directory.
+    more = compare(stage.settings(agents=f"{FAST},als", seeds=2))
+    assert stage.fits == [(0, "tiny"), (1, "tiny")]
+    assert capsys.readouterr().out.count("reused") == 9
+    for name, agent in first["agents"].items():
+        per_seed = more["agents"][name]["simulator"]["return"]["per_seed"]
+        assert len(per_seed) == 2
+        assert per_seed[0] == pytest.approx(agent["simulator"]["return"]["mean"])
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compare(stage.settings())
+    shutil.rmtree(stage.out)
+    evaluate, left = module.evaluate, iter(range(3))
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "evaluate", killed)
+        compare(stage.settings())
+    partial = json.loads((stage.out / "results.json").read_text())
+    assert list(partial["agents"]) == ["random", "popularity"] and not partial["complete"]
+    assert compare(stage.settings()) == whole
+    assert len(stage.fits) == 2 and len(stage.loads) == 1
+
+
+def test_a_killed_fit_is_fitted_again(stage: Stage) -> None:
+    stage.kill = True
+    with pytest.raises(KeyboardInterrupt):
+        compare(stage.settings())
+    assert not (stage.out / "results.json").exists()
+    stage.kill = False
+    assert compare(stage.settings(agents="random"))["complete"]
+    assert len(stage.fits) == 1 and not stage.loads
+
+
+def test_another_user_model_voids_what_was_learned_in_the_old_one(stage: Stage) -> None:
+    compare(stage.settings(agents="random,ppo"))
+    note = stage.out / "seed-0" / "users" / "settings.json"
+    note.write_text(note.read_text().replace('"tiny"', '"demo"'))
+    kept = [stage.out / "seed-0" / file for file in ("sessions/random-test.npz", "ppo/model.zip")]
+    before = [file.stat().st_mtime_ns for file in kept]
+    compare(stage.settings(agents="random,ppo"))
+    assert len(stage.fits) == 2
+    assert all(file.stat().st_mtime_ns > old for file, old in zip(kept, before, strict=True))
+
+
+def test_a_directory_of_other_settings_is_refused(stage: Stage) -> None:
+    compare(stage.settings(agents="random"))
+    with pytest.raises(ValueError, match=r"step_limit was 30 and is now 5\); pass another out"):
+        compare(stage.settings(agents="random", step_limit=5))
+    results = compare(stage.settings(agents="random", step_limit=5, overwrite=True))
+    assert results["agents"]["random"]["session_length"] <= 5
+    assert len(stage.fits) == 1  # the users have no step limit
+
+
+def test_agents_meet_the_same_users_under_the_same_draws(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    evaluate = module.evaluate
+
+    def watched(agent: Any, users: Any, **settings: Any) -> Any:
+        asked.append((settings["population"], settings["sessions_per_user"], settings["seed"]))
+        return evaluate(agent, users, **settings)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    compare(stage.settings(agents="random,popularity,greedy", seeds=2))
+    test = [(n, seed) for population, n, seed in asked if population == "test"]
+    assert test == [(2, 2**32)] * 3 + [(2, 2**33)] * 3
+    # 10 test users with 2 sessions each, 8 validation users: 3 each are the first as many.
+    assert [n for population, n, _ in asked if population == "validation"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"slate_size": 23}, r"slate_size must be at most 22 \(the 30 items of the catalogue less"),
+        ({"device": "abacus"}, "device must be auto, cpu or cuda, got 'abacus'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_fit(
+    stage: Stage, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(stage.settings(**wrong))
+    assert not stage.fits and not stage.out.exists()
+
+
+def test_the_program_says_what_is_wrong(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, message in (
+        (["--agents", "ease,dreamer"], "'dreamer' is none"),
+        (["--sedes", "3"], "--sedes"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            program.main(["compare", *wrong])
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="audience-bench: slate_size must be at most 22"):
+        program.main(["compare", "--preset", "tiny", "--slate-size", "30", "--device", "cpu"])
