@@ -25,7 +25,6 @@ from audience.benchmarks.results import Outcome, markdown, results_of, write_sum
 from audience.benchmarks.roster import ROSTER, World
 from audience.benchmarks.settings import CompareSettings
 from audience.reward_models.bert_users import BertUserModel, resolve_device
-from audience.reward_models.card import summary
 from audience.reward_models.fitting import FitData, FitSettings, fit, settings_of
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.users import START_EVENTS, Population, UserModel
@@ -191,9 +190,7 @@ class _Stages:
             if entry.kind == "rl":  # what was trained in other users is void
                 shutil.rmtree(self._out / name, ignore_errors=True)
         self._say(f"seed {self._seed}: fitting the user model (preset {settings.preset})")
-        users = fit(self._log, settings)
-        self._say(f"seed {self._seed}: its card ({directory / 'card.md'}):\n{summary(users.card)}")
-        return users
+        return fit(self._log, settings)
 
 
 def _record(settings: CompareSettings, log: InteractionLog) -> dict[str, Any]:

@@ -34,10 +34,9 @@ def _run(settings: FitSettings) -> None:
         and json.loads(file.read_text()) == settings_of(log, settings)
     ):
         print(f"reused: {out} was fitted with these settings", file=sys.stderr)
-        print(summary(BertUserModel.from_pretrained(out).card))
+        print(summary(BertUserModel.from_pretrained(out).card), file=sys.stderr)
         return
-    users = fit(log, settings)
-    print(summary(users.card))
+    fit(log, settings)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from audience.reward_models.bert_users import (
     resolve_device,
 )
 from audience.reward_models.blocks import BlockDataset, covering, overlapping
-from audience.reward_models.card import card_of, write_card
+from audience.reward_models.card import card_of, summary, write_card
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.errors import LogError, UserModelError
 from audience.reward_models.histories import Histories
@@ -259,6 +259,7 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
     shutil.copytree(work / "logs", finished / "logs", dirs_exist_ok=True)
     replace_directory(finished, out)
     shutil.rmtree(work)
+    say(summary(users.card))
     return users
 
 

@@ -234,7 +234,13 @@ def test_what_cannot_work_is_refused_before_the_fit(
     assert not stage.fits and not stage.out.exists()
 
 
-def test_the_program_says_what_is_wrong(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_says_what_is_wrong(
+    stage: Stage,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the default out is relative
     for wrong, message in (
         (["--agents", "ease,dreamer"], "'dreamer' is none"),
         (["--sedes", "3"], "--sedes"),

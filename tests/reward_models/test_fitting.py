@@ -98,7 +98,7 @@ def test_the_program_fits_ones_own_files_and_reuses_them(
     arguments += ["--text", "{title}", "--preset", "tiny", "--device", "cpu", "--out", str(out)]
     main(arguments)
     said = capsys.readouterr()
-    assert "RMSE" in said.out and "reused" not in said.err
+    assert "RMSE" in said.err and "reused" not in said.err
     settings = json.loads((out / "settings.json").read_text())
     assert settings["seed"] == 0 and settings["versions"]["audience"]
     assert list(out.glob("logs/events.out.tfevents.*"))
