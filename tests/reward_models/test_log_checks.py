@@ -44,7 +44,7 @@ def test_the_files_that_the_errors_are_made_of_are_legal(tmp_path: Path) -> None
         (EVENTS, "user_id,item_id\na,x\na,y\n", "events of at least 2 users, got 1"),
         (EVENTS, "user_id,item_id\na,x\nb,x\n", "events of at least 2 items, got 1"),
         (EVENTS, "user_id,item_id\na,x\nb,y\na,x\n", r"data row 3: .*same user_id, item_id\) must"),
-        ("timestamp\na,x,1,10", "chosen\na,x,1,0", "data row 1: every row must be an event"),
+        ("timestamp\na,x,1,10", "chosen\na,x,1,0", "data row 2 .*: chosen must be 1 or 0 .*'20'"),
         ("a,x,1,10", "a,x,1,10,5,6", "cannot be read"),
     ],
 )

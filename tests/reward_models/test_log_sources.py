@@ -21,6 +21,7 @@ from audience.reward_models.log_sources import NAMED_LOGS, NamedLog, find_named
 NOWHERE = "http://127.0.0.1:1/x"
 
 U_DATA = "1\t10\t5\t100\n2\t20\t3\t200\n1\t20\t4\t300\n"
+U_USER = "1|24|M|technician|85711\n2|53|F|other|T8H1N\n"
 FLAGS_10 = "0|0|0|1|1" + "|0" * 14
 FLAGS_20 = "1" + "|0" * 18
 U_ITEM = (
@@ -140,7 +141,10 @@ def test_the_data_directory_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "interactions.csv").write_text("user_id,item_id\na,x\nb,y\n")
     (folder / "items.csv").write_text("item_id,title\nx,Ex\ny,Why\n")
     monkeypatch.setenv("AUDIENCE_DATA", str(tmp_path / "data"))
+    assert InteractionLog.load("movielens").users is None
+    (folder / "users.csv").write_text("user_id,age\na,20\n")
     log = InteractionLog.load("movielens")
+    assert log.users is not None and log.users.rows() == [("a", 20.0)]
     assert (log.name, log.n_events, log.has_feedback) == ("movielens", 2, False)
 
 
@@ -149,13 +153,19 @@ def test_grouplens_folder_and_zip_read_alike(
 ) -> None:
     (tmp_path / "u.data").write_text(U_DATA)
     (tmp_path / "u.item").write_bytes(U_ITEM)
+    assert InteractionLog.load("ml-100k", data_dir=tmp_path).users is None
+    (tmp_path / "u.user").write_text(U_USER)
     log = InteractionLog.load("ml-100k", data_dir=tmp_path)
+    assert log.users is not None
+    assert log.users.rows(named=True)[1] == {
+        "user_id": "2", "age": 53.0, "gender": "F", "occupation": "other",
+    }  # fmt: skip
     assert log.items.rows() == [
         ("10", "Toy Story (1995). Animation, Children's"),
         ("20", "Misérables, Les (1995). unknown"),
     ]
     assert log.interactions.rows()[0] == ("1", "10", 5.0, 100.0)
-    archive = zipped(u_data=U_DATA.encode(), u_item=U_ITEM)
+    archive = zipped(u_data=U_DATA.encode(), u_item=U_ITEM, u_user=U_USER.encode())
     (tmp_path / "z").mkdir()
     (tmp_path / "z" / "ml-100k.zip").write_bytes(archive)
     with pytest.raises(LogError, match="md5 hash must be 0e33842e"):
@@ -214,5 +224,9 @@ def test_ml_100k_of_the_package() -> None:
     assert (log.n_users, log.n_items, log.n_events) == (943, 1682, 100_000)
     texts = dict(log.items.iter_rows())
     assert texts["1"] == "Toy Story (1995). Animation, Children's, Comedy"
+    assert log.users is not None
+    assert log.users.rows()[0] == ("1", 24.0, "M", "technician")
+    names, features = log.user_features(log.user_ids)
+    assert features.shape == (943, len(names)) == (943, 1 + 2 + 21)
     assert texts["267"] == "unknown. unknown"
     assert texts["1412"].startswith("Land Before Time III: The Time of the Great Giving (1995). ")
