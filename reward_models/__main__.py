@@ -8,10 +8,11 @@ from pathlib import Path
 
 import tyro
 
-from audience.reward_models.bert_users import BertUserModel, is_users
 from audience.reward_models.card import summary
 from audience.reward_models.errors import LogError, TextEncoderError, UserModelError
-from audience.reward_models.fitting import FitSettings, fit, settings_of
+from audience.reward_models.fit_settings import FitSettings
+from audience.reward_models.fitting import fit, settings_of
+from audience.reward_models.user_files import is_users
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +35,7 @@ def _run(settings: FitSettings) -> None:
         and json.loads(file.read_text()) == settings_of(log, settings)
     ):
         print(f"reused: {out} was fitted with these settings", file=sys.stderr)
-        print(summary(BertUserModel.from_pretrained(out).card), file=sys.stderr)
+        print(summary(json.loads((out / "card.json").read_text())), file=sys.stderr)
         return
     fit(log, settings)
 

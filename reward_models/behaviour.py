@@ -12,10 +12,17 @@ from transformers import BertConfig, BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertEncoder, BertLayer
 from transformers.utils.generic import ModelOutput
 
+from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.inputs import CollaborativeInputs
 
 EASE_FLOOR = 0.01
-"""Lower EASE scores are noise about 0: the logarithm of a score is taken from here on."""
+"""Low scores of EASE are noise about 0. This part of an item's popularity (1 for the most
+popular) is added before the logarithm is taken: popularity orders what EASE cannot, and leaves
+the top to it. On validation users of movielens the negative log-likelihood falls from 6.79, with
+a constant floor, to 6.59 at the same NDCG."""
+
+GATES = 5
+"""Scores that the utilities weigh: log-popularity, EASE, its logarithm, follower scores, theirs."""
 
 
 class BehaviourConfig(BertConfig):
@@ -26,9 +33,10 @@ class BehaviourConfig(BertConfig):
         text_dim: Length of an item's text vector.
         level_values: Value of each feedback level, in the log's unit.
         window: Events that attention reaches; older ones enter as a summary.
-        order: "random": events are exchangeable (no positions); "time": positions matter.
+        order: "time": the choice head says what comes next, and what is recent counts.
+            "random": events are exchangeable, and the choice head says what comes at all.
         factors: Factors of the explicit ALS among the inputs.
-        ease_items: Items that the EASE among the inputs covers.
+        linear_items: Items that EASE and followers among the inputs cover.
         choice_weight: Weight of the choice loss beside the feedback loss.
         choice_share: Share of a block's places at which the choice loss is taken in fitting:
             neighbouring places teach nearly the same, and each costs a catalogue.
@@ -50,7 +58,7 @@ class BehaviourConfig(BertConfig):
     window: int = 64
     order: str = "random"
     factors: int = 8
-    ease_items: int = 2
+    linear_items: int = 2
     choice_weight: float = 0.3
     choice_share: float = 0.25
     id_dropout: float = 0.2
@@ -109,7 +117,7 @@ class BehaviourModel(BertPreTrainedModel):
         self.register_buffer("log_popularity", torch.zeros(config.n_items))
         self.register_buffer("level_values", torch.tensor(config.level_values or [0.0]))
         self.inputs = CollaborativeInputs(
-            1, config.n_items, n_levels, config.factors, config.ease_items
+            1, config.n_items, n_levels, config.factors, config.linear_items
         )
         self.text_projection = nn.Linear(config.text_dim, d)
         self.item_part = nn.Embedding(config.n_items, d)
@@ -133,7 +141,9 @@ class BehaviourModel(BertPreTrainedModel):
         self.state_head = nn.Linear(d, d)
         self.item_head = nn.Linear(d, d)
         self.item_bias = nn.Embedding(config.n_items, 1)
-        self.gate_head = nn.Linear(d + 1, 3)
+        self.timed_part = nn.Embedding(2, d)
+        self.gate_base = nn.Linear(1, GATES)
+        self.gate_head = nn.Linear(d, GATES)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -157,30 +167,38 @@ class BehaviourModel(BertPreTrainedModel):
         return self.text_projection(self.text_vectors) + part
 
     def event_tokens(
-        self, vectors: Tensor, items: Tensor, levels: Tensor, residuals: Tensor, position: Tensor
+        self,
+        vectors: Tensor,
+        items: Tensor,
+        levels: Tensor,
+        residuals: Tensor,
+        position: Tensor,
+        timed: Tensor,
     ) -> Tensor:
         """Tokens of events, shape (..., d); arguments of shape (...)."""
         std = self.inputs.unit[1]
         token = vectors[items] + self.level_part(levels)
         token = token + self.residual_part((residuals / std)[..., None])
         if self.position_part is not None:
-            token = token + self.position_part(position)
+            token = token + self.position_part(position) * timed[..., None]
         return self.dropout(self.normalise(token))
 
     def query_tokens(self, vectors: Tensor, items: Tensor, features: Tensor) -> Tensor:
         """Tokens of queries, shape (..., d)."""
         return self.dropout(self.normalise(vectors[items] + self.query_part(features)))
 
-    def summary_tokens(self, mean: Tensor, liking: Tensor, count: Tensor) -> Tensor:
+    def summary_tokens(self, mean: Tensor, liking: Tensor, count: Tensor, timed: Tensor) -> Tensor:
         """Tokens of what lies before the window.
 
         Args:
             mean: Mean item vector of those events, shape (users, d).
             liking: The same weighted by residual, shape (users, d).
             count: Their number, shape (users,).
+            timed: Whether the user's events stand in time order, shape (users,), bool.
         """
         scale = count.log1p()[:, None] / 4
-        return self.dropout(self.normalise(self.summary_part(torch.cat([mean, liking, scale], -1))))
+        token = self.summary_part(torch.cat([mean, liking, scale], -1))
+        return self.dropout(self.normalise(token + self.timed_part(timed.long())))
 
     # Heads
 
@@ -192,20 +210,34 @@ class BehaviourModel(BertPreTrainedModel):
         """What a state's inner product is taken with, shape (items, d)."""
         return self.item_head(vectors) / math.sqrt(self.config.hidden_size)
 
-    def raw_utilities(self, choices: Tensor, hidden: Tensor, ease: Tensor, count: Tensor) -> Tensor:
+    def raw_utilities(
+        self,
+        choices: Tensor,
+        hidden: Tensor,
+        ease: Tensor,
+        coming: Tensor,
+        count: Tensor,
+        timed: Tensor,
+    ) -> Tensor:
         """Utilities of all items, not normalised, shape (..., items).
 
         Args:
             choices: Choice vectors, shape (items, d).
             hidden: Output of the latest event (or the summary), shape (..., d).
             ease: EASE scores, shape (..., items).
+            coming: Follower scores, shape (..., items).
             count: Events so far, shape (...).
+            timed: Whether the events stand in time order, shape (...), bool.
         """
-        size = (count.log1p() / 4)[..., None]
-        gate = self.gate_head(torch.cat([hidden, size], -1))  # (..., 3)
-        inner = self.state_head(hidden) @ choices.T
-        known = (1 + gate[..., 1:2]) * ease.clamp(min=EASE_FLOOR).log() + gate[..., 2:3] * ease
-        return inner + known + self.item_bias.weight[:, 0] + gate[..., :1] * self.log_popularity
+        scores = scores_of(self.log_popularity, ease, coming, self.inputs.floor[0])
+        gate = self.gate_base(gate_features(count)) + self.gate_head(hidden)
+        utilities = self.state_head(hidden) @ choices.T + self.item_bias.weight[:, 0]
+        for i, score in enumerate(scores):
+            utilities = utilities + gate[..., i : i + 1] * score
+        if self.config.order == "random" or bool(timed.all()):
+            return utilities
+        # What comes at all, of a set of events, is left to EASE: the tower was fitted to order.
+        return torch.where(timed[..., None], utilities, scores[2])
 
     # Whole blocks, in fitting and in measuring
 
@@ -217,8 +249,8 @@ class BehaviourModel(BertPreTrainedModel):
         earlier: dict[str, Tensor],
         rank: Tensor,
         fold: Tensor,
+        timed: Tensor,
         inputs: CollaborativeInputs | None = None,
-        future: bool = True,
         **_: Any,
     ) -> BehaviourOutput:
         """Predict every event of each block from what came before it, in one pass.
@@ -227,14 +259,15 @@ class BehaviourModel(BertPreTrainedModel):
             items: Shape (users, events), int64, left-aligned.
             levels: Likewise.
             length: Events in the block, shape (users,).
-            earlier: Sums over the events before the block: gram, moment, levels, ease (as in
-                `Statistics`), item_mean and item_liking (users, items): weights of a mean.
+            earlier: Sums over the events before the block: gram, moment, levels, recent, ease,
+                coming (as in `Statistics`), item_mean and item_liking (users, items): weights
+                of a mean.
             rank: When each item is met: its place in the block, -1 before it, `window` after
                 it, a larger number never; shape (users, items), int64.
             fold: Fold of `inputs` that each user belongs to, shape (users,).
+            timed: Whether a user's events stand in time order, shape (users,), bool. The
+                choice loss then is that of the next event; else it spreads over all to come.
             inputs: Cross-fitted inputs; None takes the model's own.
-            future: Whether the choice loss spreads over all of the user's coming events
-                (exchangeable order) or only the next.
         """
         inputs = self.inputs if inputs is None else inputs
         users, n = items.shape
@@ -244,16 +277,15 @@ class BehaviourModel(BertPreTrainedModel):
             hide = torch.rand(self.config.n_items, device=items.device) < self.config.id_dropout
         vectors = self.item_vectors(hide)
         each = fold[:, None].expand(items.shape)
-        features = self.features(items, levels, earlier, fold, inputs)
+        features = self.features(items, levels, earlier, fold, timed, inputs)
         residual = self.level_values[levels] - inputs.base[each, items]
         place = torch.arange(n, device=items.device).expand(items.shape)
         count = earlier["levels"].sum(-1)
+        mean, liking = earlier["item_mean"] @ vectors, earlier["item_liking"] @ vectors
         tokens = torch.cat(
             [
-                self.summary_tokens(
-                    earlier["item_mean"] @ vectors, earlier["item_liking"] @ vectors, count
-                )[:, None],
-                self.event_tokens(vectors, items, levels, residual, place),
+                self.summary_tokens(mean, liking, count, timed)[:, None],
+                self.event_tokens(vectors, items, levels, residual, place, timed[:, None]),
                 self.query_tokens(vectors, items, features),
             ],
             1,
@@ -262,16 +294,19 @@ class BehaviourModel(BertPreTrainedModel):
         logits = self.feedback_logits(hidden[:, n + 1 :], features)
         feedback_loss = nn.functional.cross_entropy(logits[used], levels[used])
         at = self._choice_places(n)
-        ease = _before(inputs.ease_rows(items, each), earlier["ease"])[:, at]
+        ease, coming = self.choice_scores(items, earlier, fold, inputs, at)
         raw = self.raw_utilities(
-            self.choice_vectors(vectors), hidden[:, at], ease, count[:, None] + at
+            self.choice_vectors(vectors),
+            hidden[:, at],
+            ease,
+            coming,
+            count[:, None] + at,
+            timed[:, None].expand(-1, len(at)),
         )
         rank = rank[:, None, :]
         utilities = raw.masked_fill(rank < at[:, None], -torch.inf).log_softmax(-1)
-        if future:
-            target = (rank >= at[:, None]) & (rank <= self.config.window)
-        else:
-            target = rank == at[:, None]
+        later = (rank >= at[:, None]) & (rank <= self.config.window)
+        target = torch.where(timed[:, None, None], rank == at[:, None], later)
         chosen = utilities.masked_fill(~target, 0).sum(-1) / target.sum(-1).clamp(min=1)
         loss = feedback_loss - self.config.choice_weight * chosen[used[:, at]].mean()
         return BehaviourOutput(loss=loss, feedback_logits=logits, utilities=utilities)
@@ -282,18 +317,43 @@ class BehaviourModel(BertPreTrainedModel):
         levels: Tensor,
         earlier: dict[str, Tensor],
         fold: Tensor,
+        timed: Tensor,
         inputs: CollaborativeInputs,
     ) -> Tensor:
         """Query features of every event of a block, shape (users, events, n_features)."""
         each = fold[:, None].expand(items.shape)
-        gram, moment, onehot = inputs.event_sums(items, levels, self.level_values, each)
+        gram, moment, onehot, residual = inputs.event_sums(items, levels, self.level_values, each)
+        weights = _fading(items.shape[1], inputs.decays)  # (decays, events, events)
+        both = torch.stack([residual, torch.ones_like(residual)], 1)  # (users, 2, events)
+        since = inputs.decays ** torch.arange(items.shape[1], device=items.device)[:, None]
+        recent = torch.einsum("dts,ucs->utcd", weights, both)
+        recent = recent + earlier["recent"][:, None] * since[:, None]
         return inputs.query_features(
             _before(gram, earlier["gram"]),
             _before(moment, earlier["moment"]),
             _before(onehot, earlier["levels"]),
+            recent,
             items[..., None],
             each,
+            timed[:, None].expand(items.shape),
         )[..., 0, :]
+
+    def choice_scores(
+        self,
+        items: Tensor,
+        earlier: dict[str, Tensor],
+        fold: Tensor,
+        inputs: CollaborativeInputs,
+        at: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """EASE and follower scores before the events at these places, (users, at, items)."""
+        each = fold[:, None].expand(items.shape)
+        decays = self.level_values.new_tensor([1.0, FORGETTING])
+        plain, fading = _fading(items.shape[1], decays)[:, at]  # (at, events)
+        ease = plain @ inputs.linear_rows(inputs.ease, items, each) + earlier["ease"][:, None]
+        moved = fading @ inputs.linear_rows(inputs.followers, items, each)
+        since = (FORGETTING**at)[:, None]
+        return ease, moved + earlier["coming"][:, None] * since
 
     def _choice_places(self, n: int) -> Tensor:
         """Places of a block at which choice is predicted: all, or some in fitting."""
@@ -418,6 +478,26 @@ class BehaviourModel(BertPreTrainedModel):
         merged = context.transpose(1, 2).reshape(hidden.shape)
         attended = layer.attention.output(merged, hidden)
         return layer.feed_forward_chunk(attended)
+
+
+def gate_features(count: Tensor) -> Tensor:
+    """What weighs the collaborative scores before anything is learned: (...) to (..., 1)."""
+    return (count.log1p() / 4)[..., None]
+
+
+def scores_of(log_popularity: Tensor, ease: Tensor, coming: Tensor, floor: Tensor) -> list[Tensor]:
+    """The scores that the utilities weigh, GATES tensors that broadcast to (..., items)."""
+    popularity = (log_popularity - log_popularity.max()).exp()
+    log_ease = (ease.clamp(min=0) + EASE_FLOOR * popularity + 1e-4).log()
+    high = coming / floor.clamp(min=1e-9)
+    return [log_popularity, ease, log_ease, coming, high.clamp(min=1).log()]
+
+
+def _fading(n: int, decays: Tensor) -> Tensor:
+    """Weight of event s in the decayed sum before event t, shape (decays, n, n): [d, t, s]."""
+    place = torch.arange(n, device=decays.device)
+    age = (place[:, None] - 1 - place).clamp(min=0)
+    return decays[:, None, None] ** age * (place < place[:, None])
 
 
 def _before(sums: Tensor, earlier: Tensor) -> Tensor:

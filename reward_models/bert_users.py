@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
-from audience.reward_models.errors import UserModelError
 from audience.reward_models.histories import Histories
+from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
 from audience.reward_models.prediction import predict_events, rank_items
 from audience.reward_models.quality_data import EventPredictions
 from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.sessions import BehaviourEngine, BertSessions
-from audience.reward_models.users import POPULATIONS, START_EVENTS, Assumptions, Population
+from audience.reward_models.user_files import damaged, read_files, write_files
+from audience.reward_models.users import Assumptions, Population
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
 
-FORMAT = 1
-"""Version of the directory; a directory of another one is refused."""
-
-CALIBRATION_USERS, CALIBRATION_SLATES = 512, 4
-"""Start histories and slates drawn for each, over which `acceptance` is met."""
+KIND = "bert"
+"""What users.json calls a directory of these."""
 
 
 class BertUserModel:
@@ -93,12 +89,15 @@ class BertUserModel:
             TextEncoderError: No text encoder is to be had.
             UserModelError: `out` exists and is no user model directory.
         """
-        from audience.reward_models.fitting import FitSettings, fit
+        from audience.reward_models.fit_settings import FitSettings
+        from audience.reward_models.fitting import fit
 
         settings = FitSettings(
             preset=preset, half=half, seed=seed, device=device, encoder=encoder, out=str(out)
         )
-        return fit(log, settings, verbose=verbose)
+        users = fit(log, settings, verbose=verbose)
+        assert isinstance(users, cls)  # settings.kind is bert
+        return users
 
     # The contract of user models
 
@@ -146,32 +145,16 @@ class BertUserModel:
         """
         key = (slate_size, assumptions.acceptance, assumptions.popularity_discount)
         if key not in self._outside:
-            weight = self._popular_slates(slate_size, assumptions.popularity_discount)
-            low, high = -80.0, 20.0  # log-probabilities of a catalogue lie well within
-            for _ in range(60):
-                middle = (low + high) / 2
-                accepted = float(np.mean(weight / (weight + np.exp(middle))))
-                low, high = (low, middle) if accepted < assumptions.acceptance else (middle, high)
-            self._outside[key] = (low + high) / 2
+            starts = self._starts["fitting"].at_least(1)
+            starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
+            engine = BehaviourEngine(self.model, assumptions.popularity_discount)
+            states = engine.new_states(len(starts))
+            engine.encode(states, torch.arange(len(starts), device=self.device), starts)
+            weights = popular_slate_weights(
+                states.utilities.cpu().numpy(), self._catalogue.popularity, slate_size
+            )
+            self._outside[key] = outside_utility(weights, assumptions.acceptance)
         return self._outside[key]
-
-    def _popular_slates(self, slate_size: int, discount: float) -> NDArray[np.float64]:
-        """Summed choice weight of popularity-drawn slates, one a draw, shape (draws,)."""
-        starts = self._starts["fitting"].at_least(1)
-        starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
-        engine = BehaviourEngine(self.model, discount)
-        states = engine.new_states(len(starts))
-        engine.encode(states, torch.arange(len(starts), device=self.device), starts)
-        utilities = states.utilities.cpu().numpy().astype(np.float64)  # (users, items)
-        rng = np.random.default_rng(0)  # part of the definition, so not of any run's seed
-        weights = []
-        for _ in range(CALIBRATION_SLATES):
-            # Gumbel's trick: the largest of log-share plus noise are a draw without replacement.
-            key = np.log(self._catalogue.popularity) + rng.gumbel(size=utilities.shape)
-            key[np.isneginf(utilities)] = -np.inf
-            slates = np.argpartition(-key, slate_size - 1, axis=1)[:, :slate_size]
-            weights.append(np.exp(np.take_along_axis(utilities, slates, 1)).sum(1))
-        return np.concatenate(weights)
 
     @torch.inference_mode()
     def score(
@@ -227,6 +210,44 @@ class BertUserModel:
         """Utilities of all items after each context, shape (users, items); consumed -inf."""
         return rank_items(self.model, contexts)
 
+    @torch.inference_mode()
+    def feedback(self, histories: Histories, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probability of each feedback level for items, each asked after the whole history.
+
+        Args:
+            histories: What is known of each user.
+            items: Catalogue indices, shape (users, q).
+
+        Returns:
+            Shape (users, q, levels).
+        """
+        engine = BehaviourEngine(self.model)
+        states = engine.new_states(len(histories))
+        rows = torch.arange(len(histories), device=self.device)
+        engine.encode(states, rows, histories)
+        asked = torch.from_numpy(items).to(self.device)
+        return engine.feedback(states, rows, asked).cpu().numpy()
+
+    @torch.inference_mode()
+    def simulate(self, starts: Histories, lengths: NDArray[np.int64], seed: int) -> Histories:
+        """Continue histories freely: items by choice from the whole catalogue, then feedback.
+
+        Each sampled event is history for the next.
+
+        Args:
+            starts: Where each user begins.
+            lengths: Events that each history shall have, shape (users,), at least those of its
+                start, at most the catalogue.
+            seed: Of the draws.
+        """
+        sessions = self.open(len(starts), 1, Assumptions())
+        sessions.start(np.arange(len(starts)), starts)
+        rng = np.random.default_rng(seed)
+        for _ in range(int((lengths - starts.lengths).max(initial=0))):
+            going = np.flatnonzero(sessions.histories().lengths < lengths)
+            sessions.wander(going, rng.random((len(going), 2)))
+        return sessions.histories(starts.users)
+
     # Directories
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -235,25 +256,7 @@ class BertUserModel:
         directory.mkdir(parents=True, exist_ok=True)
         with quiet():
             self.model.save_pretrained(directory)
-        catalogue = self._catalogue
-        pl.DataFrame(
-            {
-                "item_id": catalogue.item_ids,
-                "text": catalogue.texts,
-                "count": catalogue.counts,
-                "mean_feedback": catalogue.mean_feedback,
-            }
-        ).write_parquet(directory / "items.parquet")
-        pl.concat([_events(name, self._starts[name]) for name in POPULATIONS]).write_parquet(
-            directory / "starts.parquet"
-        )
-        about = {
-            "format": FORMAT,
-            "audience": version("audience"),
-            "values": list(self._scale.values),
-            "edges": list(self._scale.edges) if self._scale.edges is not None else None,
-        }
-        (directory / "users.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_files(directory, KIND, self._catalogue, self._scale, self._starts)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: str = "auto") -> BertUserModel:
@@ -267,41 +270,25 @@ class BertUserModel:
             UserModelError: The directory is missing, damaged or of another version.
         """
         path = Path(directory)
-        about = _about(path)
+        catalogue, scale, starts = read_files(path)
         try:
-            items = pl.read_parquet(path / "items.parquet")
-            starts = pl.read_parquet(path / "starts.parquet")
             with quiet():
                 loaded: Any = BehaviourModel.from_pretrained(path, output_loading_info=True)
-            card = json.loads((path / "card.json").read_text()) if _has_card(path) else {}
-        except (OSError, ValueError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as e:
-            reason = str(e).strip().splitlines()[0]
-            raise UserModelError(
-                f"users {path}: the directory is damaged ({reason}). {_CURE}"
-            ) from e
+            card_file = path / "card.json"
+            card = json.loads(card_file.read_text()) if card_file.is_file() else {}
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise damaged(path, str(error)) from error
         model, loading = loaded
         wrong = [*loading["missing_keys"], *loading["unexpected_keys"], *loading["mismatched_keys"]]
-        config = model.config
-        if wrong or len(items) != config.n_items:
-            reason = (
-                f"weights do not fit: {wrong[0]}"
-                if wrong
-                else (f"items.parquet has {len(items)} items, config.json says {config.n_items}")
+        if wrong:
+            raise damaged(path, f"weights do not fit: {wrong[0]}")
+        if len(catalogue) != model.config.n_items:
+            raise damaged(
+                path,
+                f"items.parquet has {len(catalogue)} items, config.json says "
+                f"{model.config.n_items}",
             )
-            raise UserModelError(f"users {path}: the directory is damaged ({reason}). {_CURE}")
-        catalogue = Catalogue(
-            items["item_id"].to_numpy().astype(np.str_),
-            items["text"].to_numpy().astype(np.str_),
-            items["count"].to_numpy().astype(np.int64),
-            items["mean_feedback"].to_numpy().astype(np.float64),
-        )
-        edges = about["edges"]
-        scale = FeedbackScale(tuple(about["values"]), None if edges is None else tuple(edges))
-        histories = {name: _histories(starts, name) for name in POPULATIONS}
-        return cls(model, catalogue, scale, histories, card).to(resolve_device(device))
-
-
-_CURE = "Fit it again with audience-fit, or name another directory."
+        return cls(model, catalogue, scale, starts, card).to(resolve_device(device))
 
 
 def resolve_device(device: str) -> torch.device:
@@ -329,83 +316,3 @@ def replace_directory(new: Path, directory: Path) -> None:
         directory.rename(old)
     new.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def is_users(path: Path) -> bool:
-    """Whether a directory says that it is a user model."""
-    return (path / "users.json").is_file()
-
-
-def _has_card(path: Path) -> bool:
-    return (path / "card.json").is_file()
-
-
-def _about(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise UserModelError(
-            f"users {path}: no such directory. Fit one with audience-fit --out {path}, or name "
-            f"another directory."
-        )
-    if not is_users(path):
-        raise UserModelError(f"users {path}: no user model directory (no users.json). {_CURE}")
-    try:
-        about = json.loads((path / "users.json").read_text())
-        found = about["format"]
-        about["values"], about["edges"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserModelError(
-            f"users {path}: the directory is damaged (users.json: {error!r}). {_CURE}"
-        ) from error
-    if found != FORMAT:
-        raise UserModelError(
-            f"users {path}: format {found!r} of version {about.get('audience')}, this version "
-            f"({version('audience')}) reads format {FORMAT}. {_CURE}"
-        )
-    return dict(about)
-
-
-def _events(population: Population, histories: Histories) -> pl.DataFrame:
-    # A row without an item stands for a user without events.
-    lengths = histories.lengths
-    padded = np.maximum(lengths, 1)
-    item = np.full(int(padded.sum()), -1, np.int64)
-    level = item.copy()
-    filled = np.repeat(lengths > 0, padded)
-    item[filled], level[filled] = histories.items, histories.levels
-    return pl.DataFrame(
-        {
-            "population": np.repeat(population, len(item)),
-            "user": np.repeat(histories.users, padded),
-            "item": item,
-            "level": level,
-        },
-        schema={
-            "population": pl.String,
-            "user": pl.String,
-            "item": pl.Int64,
-            "level": pl.Int64,
-        },
-    )
-
-
-def _histories(starts: pl.DataFrame, population: Population) -> Histories:
-    rows = starts.filter(pl.col("population") == population)
-    users, first = np.unique(rows["user"].to_numpy().astype(np.str_), return_index=True)
-    order = np.argsort(first)
-    keep = rows["item"].to_numpy() >= 0
-    index = np.searchsorted(first[order], np.arange(len(rows)), side="right") - 1
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(index[keep], minlength=len(users)))])
-    return Histories(
-        users[order],
-        offsets.astype(np.int64),
-        rows["item"].to_numpy()[keep].astype(np.int64),
-        rows["level"].to_numpy()[keep].astype(np.int64),
-    )
-
-
-def pseudonymous(histories: Histories, population: Population) -> Histories:
-    """The start of each history, under a name that says nothing of the user."""
-    names = np.array([f"{population}-{i}" for i in range(len(histories))], dtype=np.str_)
-    return Histories(names, histories.offsets, histories.items, histories.levels).first(
-        START_EVENTS
-    )

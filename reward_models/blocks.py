@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.inputs import (
+    DECAYS,
+    REACH,
+    CollaborativeInputs,
+)
 
 NEVER = 2**31
 """Rank of an item that the user never meets."""
@@ -58,7 +63,9 @@ class BlockDataset(Dataset[dict[str, Any]]):
         level_values: Value of each level, shape (levels,).
         window: Longest block.
         folds: Fold of each user, shape (users,); None: all in the first.
-        shuffle: Whether each epoch reorders every user's events.
+        order: "time": the events stand in time order; "random": their order says nothing.
+        shuffled: Share of the rows of an epoch whose user's events are put in random order, 0…1;
+            the others stay in time order.
         seed: Of the orders; row i of epoch e is the same in every run.
     """
 
@@ -70,12 +77,13 @@ class BlockDataset(Dataset[dict[str, Any]]):
         level_values: NDArray[np.float64],
         window: int,
         folds: NDArray[np.int64] | None = None,
-        shuffle: bool = False,
+        order: str = "time",
+        shuffled: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.histories, self.blocks, self.window = histories, blocks, window
         self.folds = np.zeros(len(histories), np.int64) if folds is None else folds
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.order, self.shuffled, self.seed, self.epoch = order, shuffled, seed, 0
         self.level_values = level_values
         self.inputs = inputs
         self._base = inputs.base.cpu().numpy()
@@ -89,8 +97,10 @@ class BlockDataset(Dataset[dict[str, Any]]):
         block, fold = self.blocks[index], int(self.folds[self.blocks[index].user])
         first, last = self.histories.offsets[block.user : block.user + 2]
         items, levels = self.histories.items[first:last], self.histories.levels[first:last]
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch, index)).permutation(len(items))
+        timed = self.order == "time"
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        if rng.random() < self.shuffled:
+            timed, order = False, rng.permutation(len(items))
             items, levels = items[order], levels[order]
         n_items = self._base.shape[1]
         rank = np.full(n_items, NEVER, np.int64)
@@ -102,6 +112,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
             "levels": levels[block.start : block.end],
             "rank": rank,
             "fold": fold,
+            "timed": timed,
         }
         return row | self._earlier(items[: block.start], levels[: block.start], fold)
 
@@ -118,10 +129,17 @@ class BlockDataset(Dataset[dict[str, Any]]):
         return {
             "gram": x.T @ x,
             "moment": x.T @ residual,
+            "recent": self._recent(residual),
+            "latest": items[::-1][:REACH],
             "level_sums": np.bincount(levels, minlength=n_levels).astype(np.float32),
             "item_mean": mean,
             "item_liking": liking,
         }
+
+    def _recent(self, residual: NDArray[np.float32]) -> NDArray[np.float32]:
+        age = np.arange(len(residual))[::-1]
+        weight = np.array(DECAYS, np.float32) ** age[:, None]  # (events, decays)
+        return np.stack([residual @ weight, weight.sum(0)]).astype(np.float32)
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Stack rows into the arguments of `BehaviourModel.forward`."""
@@ -132,13 +150,14 @@ class BlockDataset(Dataset[dict[str, Any]]):
             items[i, : length[i]], levels[i, : length[i]] = row["items"], row["levels"]
         stacked = {
             key: torch.from_numpy(np.stack([row[key] for row in rows]))
-            for key in ("gram", "moment", "item_mean", "item_liking", "rank")
+            for key in ("gram", "moment", "recent", "item_mean", "item_liking", "rank")
         }
         fold = torch.tensor([row["fold"] for row in rows])
         rank = stacked.pop("rank")
         earlier = stacked | {
             "levels": torch.from_numpy(np.stack([row["level_sums"] for row in rows])),
             "ease": self._ease(stacked["item_mean"] > 0, fold),
+            "coming": self._coming([row["latest"] for row in rows], fold),
         }
         return {
             "items": torch.from_numpy(items),
@@ -147,7 +166,22 @@ class BlockDataset(Dataset[dict[str, Any]]):
             "earlier": earlier,
             "rank": rank,
             "fold": fold,
+            "timed": torch.tensor([row["timed"] for row in rows]),
         }
+
+    def _coming(self, latest: list[NDArray[np.int64]], fold: Tensor) -> Tensor:
+        """Follower scores from the events before the block."""
+        scores = torch.zeros(len(latest), self._base.shape[1])
+        filled = [i for i, items in enumerate(latest) if len(items)]
+        if filled:
+            users = np.repeat(filled, [len(latest[i]) for i in filled])
+            items = torch.from_numpy(np.concatenate([latest[i] for i in filled]))
+            ages = np.concatenate([np.arange(len(latest[i])) for i in filled])
+            weight = torch.from_numpy((FORGETTING**ages).astype(np.float32))
+            of = torch.from_numpy(users)
+            rows = self.inputs.linear_rows(self.inputs.followers.cpu(), items, fold[of])
+            scores.index_add_(0, of, rows * weight[:, None])
+        return scores
 
     def _ease(self, seen: Tensor, fold: Tensor) -> Tensor:
         """EASE scores from the events before the block, shape (rows, items)."""

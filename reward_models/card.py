@@ -81,6 +81,13 @@ def trust(card: Card) -> list[str]:
     if choice := card.get("choice"):
         said.append(_compared("Choice, next item (NDCG@10)", "ndcg@10", choice))
         said.append(_compared("Choice, half against half (NDCG@10)", "half_ndcg@10", choice))
+    if simulation := card.get("simulation"):
+        said.append(
+            f"Free-running sessions: a classifier tells real from simulated users with AUC "
+            f"{_cell(simulation, 'discriminator_auc')} (.5 would be by chance; it finds feedback "
+            f"permuted between users with {_cell(simulation, 'discriminator_check_auc')}). "
+            f"Feedback histograms differ by {_cell(simulation, 'feedback_tv')} (total variation)."
+        )
     return said + [text for key, text in UNMEASURED.items() if card.get(key) is None]
 
 

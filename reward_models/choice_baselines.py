@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audience.reward_models.collaborative import ease_matrix, interaction_matrix
+from audience.reward_models.collaborative import (
+    LINEAR_ITEMS,
+    ease_matrix,
+    interaction_matrix,
+    only_items,
+)
 from audience.reward_models.histories import Histories
 from audience.reward_models.metrics import CELLS, F64
 
 F32 = NDArray[np.float32]
 
 EASE_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)
-EASE_ITEMS = 4096
-"""EASE inverts a matrix of this order; rarer items are ranked last, by popularity."""
-
 POPULARITY = 1e-6
 """Weight of an item's share of events beside the other scores: it only breaks ties."""
 
@@ -44,9 +46,9 @@ class ItemScorer:
 
     @classmethod
     def ease(cls, fitting: Histories, popularity: F64, l2: float) -> ItemScorer:
-        """EASE over the EASE_ITEMS most frequent items."""
-        head = np.sort(np.argsort(-popularity, kind="stable")[:EASE_ITEMS])
-        part = fitting if len(head) == len(popularity) else _only(fitting, head, len(popularity))
+        """EASE over the LINEAR_ITEMS most frequent items."""
+        head = np.sort(np.argsort(-popularity, kind="stable")[:LINEAR_ITEMS])
+        part = only_items(fitting, head, len(popularity))
         return cls(ease_matrix(part, len(head), l2), head, POPULARITY * popularity, l2)
 
     def rank_items(self, contexts: Histories) -> F32:
@@ -86,13 +88,3 @@ class ItemScorer:
                 above, same = (scores > own).sum(1), (scores == own).sum(1)
                 ranks[start + at : start + at + len(part)] = above + (same - 1) / 2
         return ranks
-
-
-def _only(histories: Histories, head: NDArray[np.int64], n_items: int) -> Histories:
-    """The events with items of the head, numbered by their place in it."""
-    place = np.full(n_items, -1)
-    place[head] = np.arange(len(head))
-    keep = place[histories.items] >= 0
-    users = np.repeat(np.arange(len(histories)), histories.lengths)[keep]
-    offsets = np.searchsorted(users, np.arange(len(histories) + 1)).astype(np.int64)
-    return Histories(histories.users, offsets, place[histories.items[keep]], histories.levels[keep])

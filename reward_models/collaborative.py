@@ -1,7 +1,7 @@
 """Collaborative filtering in closed form: what the user model takes as inputs and baselines use.
 
-Both models fold a new user in exactly: EASE by summing rows, explicit ALS by one ridge
-regression on the user's own events.
+All fold a new user in exactly: EASE and followers by summing rows, explicit ALS by
+one ridge regression on the user's own events.
 """
 
 from __future__ import annotations
@@ -15,6 +15,29 @@ from numpy.typing import NDArray
 from audience.reward_models.histories import Histories
 
 F64 = NDArray[np.float64]
+
+
+LINEAR_ITEMS = 4096
+"""Items that item-to-item matrices cover, the most frequent ones: EASE inverts a matrix of this
+order (seconds, 64 MB). Rarer items get score 0."""
+
+
+def only_items(histories: Histories, head: NDArray[np.int64], n_items: int) -> Histories:
+    """The events with items of the head, numbered by their place in it.
+
+    Args:
+        histories: Events of any items.
+        head: Catalogue index of the items to keep, shape (head,).
+        n_items: Size of the catalogue.
+    """
+    if len(head) == n_items:
+        return histories
+    place = np.full(n_items, -1)
+    place[head] = np.arange(len(head))
+    keep = place[histories.items] >= 0
+    users = np.repeat(np.arange(len(histories)), histories.lengths)[keep]
+    offsets = np.searchsorted(users, np.arange(len(histories) + 1)).astype(np.int64)
+    return Histories(histories.users, offsets, place[histories.items[keep]], histories.levels[keep])
 
 
 def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_matrix:
@@ -46,6 +69,41 @@ def ease_matrix(histories: Histories, n_items: int, l2: float) -> NDArray[np.flo
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diag(inverse)
     weights[np.diag_indices(n_items)] = 0.0
+    return weights.astype(np.float32)
+
+
+FORGETTING = 0.7
+"""Weight of an event in a user's sum of followers, against the event after it."""
+
+FOLLOWING = 10
+"""Events after an item that count as following it; the d-th weighs 1 / d."""
+
+
+def follower_matrix(histories: Histories, n_items: int) -> NDArray[np.float32]:
+    """How much oftener an item follows another than its popularity says.
+
+    A user's scores are the sum of the matrix's rows of their items, each weighing FORGETTING
+    times the one after it.
+
+    Args:
+        histories: Events of the fitting users, oldest first.
+        n_items: Size of the catalogue.
+
+    Returns:
+        Shape (items, items), float32, zero diagonal; row: item met, column: item to come.
+    """
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    counts = sp.csr_matrix((n_items, n_items))
+    for d in range(1, FOLLOWING + 1):
+        same = users[d:] == users[:-d]
+        pairs = histories.items[:-d][same], histories.items[d:][same]
+        counts = counts + sp.csr_matrix((np.full(len(pairs[0]), 1.0 / d), pairs), counts.shape)
+    dense = np.asarray(counts.todense())
+    before, after = dense.sum(1), dense.sum(0)
+    expected = np.outer(before, after) / max(dense.sum(), 1e-9)
+    # Shrunk towards what popularity says by as much evidence as one common user gives.
+    weights = (dense + expected) / np.sqrt((before + 1)[:, None] * (after + 1))
+    weights[np.diag_indices(n_items)] = 0
     return weights.astype(np.float32)
 
 

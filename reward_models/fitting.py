@@ -6,10 +6,9 @@ import dataclasses
 import json
 import shutil
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,162 +17,36 @@ from numpy.typing import NDArray
 from audience.reward_models.behaviour import BehaviourConfig, BehaviourModel
 from audience.reward_models.bert_users import (
     BertUserModel,
-    is_users,
-    pseudonymous,
     replace_directory,
     resolve_device,
 )
 from audience.reward_models.blocks import BlockDataset, covering, overlapping
 from audience.reward_models.card import card_of, summary, write_card
-from audience.reward_models.catalogue import Catalogue
-from audience.reward_models.errors import LogError, UserModelError
+from audience.reward_models.errors import UserModelError
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.fit_settings import PRESETS, FitSettings
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.judges import Judge, fit_judge
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality import quality
 from audience.reward_models.quality_choice import tune_ease
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.quality_feedback import tune_als
-from audience.reward_models.scale import FeedbackScale
-from audience.reward_models.splits import UserSplit
+from audience.reward_models.simulation import simulation_quality
 from audience.reward_models.text import BertTextEncoder
 from audience.reward_models.tower import fit_tower
-from audience.reward_models.users import POPULATIONS, Population
+from audience.reward_models.user_files import is_users, pseudonymous
+from audience.reward_models.users import POPULATIONS
+
+SHUFFLED = {"time": 0.0, "random": 1.0}
+"""Share of the blocks in fitting whose events are put in random order, by the model's order."""
 
 FOLDS = 5
 """Parts of the fitting users for cross-fitting: each part's inputs come from the other four."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """What a preset decides: sizes of the tower and how long it is fitted."""
-
-    epochs: int
-    hidden_size: int = 64
-    layers: int = 2
-    heads: int = 4
-    window: int = 64
-    factors: int = 8
-
-
-PRESETS: dict[str, Size] = {
-    "tiny": Size(epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2),
-    "demo": Size(epochs=3),
-    "full": Size(epochs=10),
-}
-
-
-@dataclass
-class FitSettings:
-    """Settings of `audience-fit`."""
-
-    log: str | None = None
-    """Named log: movielens or ml-100k."""
-    interactions: str | None = None
-    """File of events (csv or parquet), in place of a named log."""
-    items: str | None = None
-    """File of items (csv or parquet) that goes with `interactions`."""
-    text: str | None = None
-    """How an item of these files reads, its columns in braces: "{title}. {category}"."""
-    out: str = "runs/users"
-    """Directory of the user model that is written."""
-    preset: Literal["tiny", "demo", "full"] = "full"
-    """How long to fit: tiny (seconds, for tests), demo (a minute or two), full."""
-    half: Literal["a", "b"] | None = None
-    """Fit on one half of the users who are not test users; None takes them all."""
-    seed: int = 0
-    """Seed of the split, the orders and the weights."""
-    device: str = "auto"
-    """Where to compute: auto (a GPU where there is one), cpu or cuda."""
-    encoder: str | None = None
-    """Directory or Hugging Face id of the text encoder; None takes the default."""
-    batch_size: int = 32
-    """Blocks of events a step of the fit."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: float = 0.05
-    """Weight decay of AdamW."""
-    dropout: float = 0.2
-    """Dropout in the tower."""
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
-        if self.half not in (None, "a", "b"):
-            raise ValueError(f"half must be a, b or None, got {self.half!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        for name in ("learning_rate", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
-        if (self.interactions is None) != (self.items is None):
-            raise ValueError("interactions and items go together: give both files, or a log")
-        if self.log is not None and self.interactions is not None:
-            raise ValueError("give either log or interactions and items, not both")
-
-    def read_log(self) -> InteractionLog:
-        """The log that these settings name.
-
-        Raises:
-            LogError: It cannot be found or breaks a rule.
-        """
-        if self.interactions is not None and self.items is not None:
-            return InteractionLog.from_files(self.interactions, self.items, text=self.text)
-        return InteractionLog.load(self.log or "movielens")
-
-
-@dataclass(frozen=True)
-class FitData:
-    """A log, split and indexed.
-
-    Attributes:
-        split: Who is fitted, validated and tested on.
-        catalogue: The items.
-        scale: The feedback scale.
-        histories: Events of each population, oldest first, no item twice for one user.
-        values: Their feedback in the log's unit.
-    """
-
-    split: UserSplit
-    catalogue: Catalogue
-    scale: FeedbackScale
-    histories: dict[Population, Histories]
-    values: dict[Population, NDArray[np.float64]]
-
-    @classmethod
-    def of(cls, log: InteractionLog, half: Literal["a", "b"] | None, seed: int) -> FitData:
-        """Split a log; with a half, an item must be common enough in both halves.
-
-        Raises:
-            LogError: Too few users or items.
-        """
-        groups = None
-        if half is None:
-            split = UserSplit.of(log.user_ids, seed)
-        else:
-            halves = {h: UserSplit.half_of(log.user_ids, h, seed) for h in ("a", "b")}
-            split = halves[half]
-            groups = [np.concatenate([s.fitting, s.validation]) for s in halves.values()]
-        for name in POPULATIONS:
-            if len(getattr(split, name)) == 0:
-                raise LogError(
-                    f"log {log.name!r}: no {name} users among {log.n_users}; a fit needs fitting, "
-                    f"validation and test users. Give a log of more users."
-                )
-        scale = log.scale(split.fitting)
-        catalogue = log.catalogue(split.fitting, groups=groups)
-        histories, values = {}, {}
-        for name in POPULATIONS:
-            users = getattr(split, name)
-            every = log.histories(users, catalogue, scale)
-            histories[name], kept = every.without_repeats()
-            values[name] = log.values(users, catalogue)[kept]
-        return cls(split, catalogue, scale, histories, values)
-
-
-def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> BertUserModel:
+def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> BertUserModel | Judge:
     """Fit users to a log and write them to `settings.out`; see `BertUserModel.fit`."""
     out = Path(settings.out)
     if out.exists() and not is_users(out) and any(out.iterdir()):
@@ -182,7 +55,8 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
             f"Name another directory."
         )
     device = resolve_device(settings.device)
-    data = FitData.of(log, settings.half, settings.seed)
+    data = FitData.of(log, settings.half, settings.seed, settings.everyone)
+    measures = data.quality(settings.seed)
     work = out.with_name(out.name + ".partial")
     written = settings_of(log, settings)
     _open_work(work, written)
@@ -191,42 +65,70 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
         f"fitting users to {log.name}: {len(data.split.fitting)} users, "
         f"{len(data.histories['fitting'].items):,} events, {len(data.catalogue):,} items"
     )
+    if settings.kind == "bert":
+        order = _order(log, settings)
+        users: BertUserModel | Judge
+        users, chosen = _fit_bert(data, measures, settings, order, work, device, verbose)
+    else:
+        users, chosen = fit_judge(settings.kind, measures), {}
+    say("measuring on unseen users")
+    card = card_of(
+        log.name,
+        settings=written | chosen,
+        measured=quality(users, measures),
+        assumptions=_assumptions(log),
+    )
+    if settings.preset != "tiny" and len(measures.test):
+        card["simulation"] = simulation_quality(
+            users, measures.test, data.scale, data.catalogue, settings.seed
+        )
+    finished = work / "users"
+    shutil.rmtree(finished, ignore_errors=True)
+    users.save_pretrained(finished)
+    write_card(finished, card)
+    (finished / "settings.json").write_text(json.dumps(written, indent=2) + "\n")
+    if (work / "logs").is_dir():
+        shutil.copytree(work / "logs", finished / "logs", dirs_exist_ok=True)
+    replace_directory(finished, out)
+    shutil.rmtree(work)
+    say(summary(card))
+    if isinstance(users, BertUserModel):
+        users.card = card
+    return users
+
+
+def _fit_bert(
+    data: FitData,
+    measures: QualityData,
+    settings: FitSettings,
+    order: str,
+    work: Path,
+    device: torch.device,
+    verbose: bool,
+) -> tuple[BertUserModel, dict[str, Any]]:
+    """The model, and what was chosen on the way."""
+    say = _speaker(verbose)
     vectors = BertTextEncoder(settings.encoder, device).encode(data.catalogue.texts.tolist())
     say("collaborative inputs")
-    quality_data = QualityData(
-        fitting=data.histories["fitting"],
-        validation=data.histories["validation"],
-        test=data.histories["test"],
-        fitting_values=data.values["fitting"],
-        validation_values=data.values["validation"],
-        test_values=data.values["test"],
-        scale=data.scale,
-        catalogue=data.catalogue,
-        seed=settings.seed,
-    )
     factors = PRESETS[settings.preset].factors
-    tuned = {"penalty": tune_als(quality_data, factors), "ease_l2": tune_ease(quality_data)}
-    own, crossed, folds = _inputs(data, factors, tuned, settings.seed)
-    model = _new_model(data, vectors, own, settings)
-    window = model.config.window
-    levels = np.array(data.scale.values)
+    tuned = {"penalty": tune_als(measures, factors), "ease_l2": tune_ease(measures)}
+    own, crossed, folds = _inputs(data, factors, tuned, settings.seed, order == "time")
+    model = _new_model(data, vectors, own, settings, order)
+    window, levels = model.config.window, np.array(data.scale.values)
+    fitting, validating = data.histories["fitting"], data.histories["validation"]
     training = BlockDataset(
-        data.histories["fitting"],
-        covering(data.histories["fitting"], window),
+        fitting,
+        covering(fitting, window),
         crossed,
         levels,
         window,
         folds,
-        shuffle=model.config.order == "random",
+        order=order,
+        shuffled=SHUFFLED[order],
         seed=settings.seed,
     )
-    validation = BlockDataset(
-        data.histories["validation"],
-        overlapping(data.histories["validation"], window),
-        own,
-        levels,
-        window,
-    )
+    cut = overlapping(validating, window)
+    validation = BlockDataset(validating, cut, own, levels, window, order=order)
     say("behaviour tower")
     fit_tower(
         model,
@@ -244,27 +146,17 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
     )
     starts = {name: pseudonymous(data.histories[name], name) for name in POPULATIONS}
     users = BertUserModel(model, data.catalogue, data.scale, starts).to(device)
-    say("measuring on unseen users")
-    users.card = card_of(
-        log.name,
-        settings=written | tuned | {"window": window, "members": 1, "order": model.config.order},
-        measured=quality(users, quality_data),
-        assumptions=_assumptions(log),
-    )
-    finished = work / "users"
-    shutil.rmtree(finished, ignore_errors=True)
-    users.save_pretrained(finished)
-    write_card(finished, users.card)
-    (finished / "settings.json").write_text(json.dumps(written, indent=2) + "\n")
-    shutil.copytree(work / "logs", finished / "logs", dirs_exist_ok=True)
-    replace_directory(finished, out)
-    shutil.rmtree(work)
-    say(summary(users.card))
-    return users
+    return users, tuned | {"window": window, "members": 1, "order": order}
+
+
+def _order(log: InteractionLog, settings: FitSettings) -> str:
+    if settings.order != "auto":
+        return settings.order
+    return "time" if log.has_time else "random"
 
 
 def _inputs(
-    data: FitData, factors: int, tuned: dict[str, float], seed: int
+    data: FitData, factors: int, tuned: dict[str, float], seed: int, timed: bool
 ) -> tuple[CollaborativeInputs, CollaborativeInputs, NDArray[np.int64]]:
     """Inputs for use, cross-fitted inputs for fitting, and each fitting user's fold."""
     histories, values = data.histories["fitting"], data.values["fitting"]
@@ -282,6 +174,7 @@ def _inputs(
             np.array(data.scale.values),
             factors=factors,
             seed=seed,
+            timed=timed,
             **tuned,
         )
 
@@ -292,7 +185,11 @@ def _inputs(
 
 
 def _new_model(
-    data: FitData, vectors: NDArray[np.float32], own: CollaborativeInputs, settings: FitSettings
+    data: FitData,
+    vectors: NDArray[np.float32],
+    own: CollaborativeInputs,
+    settings: FitSettings,
+    order: str,
 ) -> BehaviourModel:
     size = PRESETS[settings.preset]
     config = BehaviourConfig(
@@ -306,8 +203,9 @@ def _new_model(
         text_dim=vectors.shape[1],
         level_values=list(data.scale.values),
         window=size.window,
+        order=order,
         factors=size.factors,
-        ease_items=len(own.head),
+        linear_items=len(own.head),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -26,7 +26,8 @@ def predict_events(model: BehaviourModel, histories: Histories) -> EventPredicti
     """
     values = model.level_values.cpu().numpy().astype(np.float64)
     window = model.config.window
-    blocks = BlockDataset(histories, overlapping(histories, window), model.inputs, values, window)
+    cut = overlapping(histories, window)
+    blocks = BlockDataset(histories, cut, model.inputs, values, window, order=model.config.order)
     shares = np.zeros((len(histories.items), len(values)), np.float32)
     rank = np.zeros(len(histories.items), np.int64)
     nll = np.zeros(len(histories.items), np.float32)
@@ -34,7 +35,7 @@ def predict_events(model: BehaviourModel, histories: Histories) -> EventPredicti
         rows = range(at, min(at + BATCH, len(blocks)))
         batch = blocks.collate([blocks[i] for i in rows])
         batch = {k: _to(v, model.device) for k, v in batch.items()}
-        said = model(**batch, future=False)
+        said = model(**batch)
         met = said.utilities.gather(2, batch["items"][..., None])  # (blocks, events, 1)
         better = (said.utilities > met).sum(-1).cpu().numpy()
         missed = -met[..., 0].cpu().numpy()
@@ -51,8 +52,17 @@ def predict_events(model: BehaviourModel, histories: Histories) -> EventPredicti
 
 @torch.inference_mode()
 def rank_items(model: BehaviourModel, contexts: Histories) -> NDArray[np.float32]:
-    """Utilities of all items after each context, shape (users, items); consumed -inf."""
-    engine = BehaviourEngine(model)
+    """Utilities of all items to come at all, given sets of events; consumed -inf.
+
+    Args:
+        model: The behaviour model, in evaluation mode.
+        contexts: What is known of each user; its order is not looked at where the model was
+            fitted to time order, for what is asked is not only the next event.
+
+    Returns:
+        Shape (users, items).
+    """
+    engine = BehaviourEngine(model, timed=False)
     utilities = np.zeros((len(contexts), model.config.n_items), np.float32)
     for at in range(0, len(contexts), BATCH):
         part = np.arange(at, min(at + BATCH, len(contexts)))

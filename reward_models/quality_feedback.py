@@ -33,7 +33,13 @@ LOWER_IS_BETTER = {"rmse": True, "nll": True, "auc": False, "gauc": False}
 
 
 def feedback_quality(
-    model: F64, data: QualityData, test: Histories, values: F64, bootstrap: UserBootstrap
+    model: F64,
+    data: QualityData,
+    test: Histories,
+    values: F64,
+    bootstrap: UserBootstrap,
+    at: NDArray[np.bool_] | None = None,
+    owner: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """The part `feedback` of card.json; differences are model minus best baseline.
 
@@ -43,10 +49,14 @@ def feedback_quality(
         test: Events of the users measured, oldest first.
         values: Their feedback in the log's unit, shape (events,).
         bootstrap: Over the users measured.
+        at: Which events are measured, shape (events,); by default those of `measured`.
+        owner: User of each history, shape (histories,), where one user has several; by default
+            each history is a user of its own.
     """
-    at = measured(test)
+    at = measured(test) if at is None else at
+    owner = np.arange(len(test)) if owner is None else owner
     levels, truth = test.levels[at], values[at]
-    user = np.repeat(np.arange(len(test)), test.lengths)[at]
+    user = np.repeat(owner, test.lengths)[at]
     of_levels = np.array(data.scale.values)
     found = {
         "model": _measure(model[at] @ of_levels, model[at], truth, levels, user, data, bootstrap)

@@ -41,10 +41,18 @@ class BehaviourEngine:
     Args:
         model: The behaviour model, in evaluation mode.
         popularity_discount: Part of log-popularity taken out of the utilities.
+        timed: Whether histories stand in time order, so that the choice is that of the next
+            event; None: as the model was fitted.
     """
 
-    def __init__(self, model: BehaviourModel, popularity_discount: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: BehaviourModel,
+        popularity_discount: float = 0.0,
+        timed: bool | None = None,
+    ) -> None:
         self.model = model
+        self.timed = model.config.order == "time" if timed is None else timed
         with torch.inference_mode():
             self.vectors = model.item_vectors()
             self.choices = model.choice_vectors(self.vectors)
@@ -68,7 +76,8 @@ class BehaviourEngine:
         everything = model.inputs.of(items, levels, lengths, model.level_values)
         place = torch.arange(items.shape[1], device=model.device)
         mean, liking = self._means(items, levels, place < first[:, None])
-        summary = model.summary_tokens(mean, liking, first.to(mean.dtype))
+        timed = self._timed(rows)
+        summary = model.summary_tokens(mean, liking, first.to(mean.dtype), timed)
         width = int((lengths - first).max()) if len(lengths) else 0
         source = (first[:, None] + torch.arange(width, device=model.device)).clamp(
             max=max(items.shape[1] - 1, 0)
@@ -101,8 +110,10 @@ class BehaviourEngine:
             statistics.gram[rows],
             statistics.moment[rows],
             statistics.levels[rows],
+            statistics.recent[rows],
             items,
             torch.zeros_like(rows),
+            self._timed(rows),
         )
         tokens = self.model.query_tokens(self.vectors, items, features)
         hidden = self.model.ask(states.cache, rows, tokens)
@@ -112,8 +123,16 @@ class BehaviourEngine:
         model = self.model
         residual = model.level_values[levels] - model.inputs.base[0, items]
         return model.event_tokens(
-            self.vectors, items, levels, residual, position.expand(items.shape)
+            self.vectors,
+            items,
+            levels,
+            residual,
+            position.expand(items.shape),
+            self._timed(items[..., 0])[..., None],
         )
+
+    def _timed(self, rows: Tensor) -> Tensor:
+        return torch.full(rows.shape, self.timed, device=rows.device)
 
     def _means(self, items: Tensor, levels: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
         """Mean item vector of the earlier events, plain and weighted by residual."""
@@ -130,7 +149,12 @@ class BehaviourEngine:
     def _refresh(self, states: UserStates, rows: Tensor, hidden: Tensor) -> None:
         statistics = states.statistics
         raw = self.model.raw_utilities(
-            self.choices, hidden, statistics.ease[rows], statistics.levels[rows].sum(-1)
+            self.choices,
+            hidden,
+            statistics.ease[rows],
+            statistics.coming[rows],
+            statistics.levels[rows].sum(-1),
+            self._timed(rows),
         )
         raw = (raw - self.discount).masked_fill(statistics.seen[rows], -torch.inf)
         # A user who consumed the whole catalogue has nothing to choose from, not NaN.
@@ -189,6 +213,26 @@ class BertSessions:
         )
         leave = (uniforms[:, LEAVE] < hazard) & active
         return Response(choice, item, level, leave, accept)
+
+    @torch.inference_mode()
+    def wander(self, slots: NDArray[np.int64], uniforms: NDArray[np.float64]) -> None:
+        """One free event for each of these slots: an item of the whole catalogue, its feedback.
+
+        Args:
+            slots: Distinct slots, shape (m,).
+            uniforms: Draws of item and feedback in [0, 1), shape (m, 2).
+        """
+        below = self.states.utilities[self._tensor(slots)].double().exp().cumsum(1)
+        drawn = torch.from_numpy(uniforms[:, :1]).to(below.device) * below[:, -1:]
+        place = torch.searchsorted(below, drawn, right=True)[:, 0]
+        items = place.clamp(max=below.shape[1] - 1).cpu().numpy()
+        self._remember(slots, items, self._feedback(slots, items, uniforms[:, 1]))
+
+    def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
+        """All events of every slot so far, under these names."""
+        found = Histories.from_padded(self._items, self._levels, self._count)
+        names = found.users if users is None else users
+        return Histories(names, found.offsets, found.items, found.levels)
 
     def _choose(
         self, slates: NDArray[np.int64], uniforms: NDArray[np.float64], active: NDArray[np.bool_]

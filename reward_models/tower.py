@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import (
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.behaviour import BehaviourModel, gate_features, scores_of
 from audience.reward_models.blocks import BlockDataset
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.quiet import quiet
@@ -99,7 +100,6 @@ def fit_tower(
     with SummaryWriter(str(work / "logs")) as writer:
         trainer = _TowerTrainer(
             crossed=crossed.to(device),
-            future=training.shuffle,
             model=model,
             args=arguments,
             train_dataset=training,
@@ -122,47 +122,101 @@ def fit_tower(
 
 
 def _fit_base(model: BehaviourModel, training: BlockDataset, crossed: CollaborativeInputs) -> None:
-    """Multinomial regression of the level on the collaborative inputs, by L-BFGS."""
+    """Fit what is linear in the collaborative inputs: feedback, and the gates of the choice."""
     features, levels = [], []
-    for at in range(0, len(training), 64):
-        rows = range(at, min(at + 64, len(training)))
-        batch = training.collate([training[i] for i in rows])
-        used = torch.arange(batch["items"].shape[1]) < batch["length"][:, None]
+    for batch in _batches(training, 64, range(len(training))):
         asked = model.features(
-            batch["items"], batch["levels"], batch["earlier"], batch["fold"], crossed
+            batch["items"],
+            batch["levels"],
+            batch["earlier"],
+            batch["fold"],
+            batch["timed"],
+            crossed,
         )
+        used = torch.arange(batch["items"].shape[1]) < batch["length"][:, None]
         features.append(asked[used])
         levels.append(batch["levels"][used])
     x, y = torch.cat(features), torch.cat(levels)
-    optimizer = torch.optim.LBFGS(
-        model.feedback_base.parameters(), max_iter=100, line_search_fn="strong_wolfe"
-    )
+    _minimise(model.feedback_base, lambda: nn.functional.cross_entropy(model.feedback_base(x), y))
 
-    def loss() -> Tensor:
+    with torch.no_grad():  # a start near which the likelihood is already sensible: log EASE
+        model.gate_base.weight.zero_()
+        model.gate_base.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))
+    some = range(0, len(training), max(1, len(training) // GATE_BLOCKS))
+    parts = [_gate_part(model, batch, crossed) for batch in _batches(training, 16, some)]
+    _minimise(model.gate_base, lambda: torch.stack([_gate_loss(model, *p) for p in parts]).mean())
+
+
+GATE_BLOCKS = 128
+"""Blocks to which the gates are first fitted: there are few gates, and each place of a block
+costs a catalogue."""
+
+
+def _gate_part(
+    model: BehaviourModel, batch: dict[str, Any], crossed: CollaborativeInputs
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gate features, scores, consumed items and targets at four places of each block."""
+    n = batch["items"].shape[1]
+    at = torch.linspace(min(1, n - 1), n - 1, 4).long().unique()
+    ease, coming = model.choice_scores(batch["items"], batch["earlier"], batch["fold"], crossed, at)
+    rank, timed = batch["rank"][:, None, :], batch["timed"]
+    later = (rank >= at[:, None]) & (rank <= model.config.window)
+    target = torch.where(timed[:, None, None], rank == at[:, None], later)
+    used = (at < batch["length"][:, None]) & target.any(-1)
+    scores = torch.stack(
+        [
+            s.expand_as(ease)
+            for s in scores_of(model.log_popularity, ease, coming, model.inputs.floor[0])
+        ],
+        -1,
+    )
+    count = batch["earlier"]["levels"].sum(-1)[:, None] + at
+    asked = gate_features(count)
+    target = target[used] / target[used].sum(-1, keepdim=True)
+    return asked[used], scores[used], (rank < at[:, None])[used], target
+
+
+def _gate_loss(
+    model: BehaviourModel, asked: Tensor, scores: Tensor, gone: Tensor, target: Tensor
+) -> Tensor:
+    raw = torch.einsum("pg,pig->pi", model.gate_base(asked), scores)
+    said = raw.masked_fill(gone, -torch.inf).log_softmax(-1)
+    return -(said.masked_fill(target == 0, 0) * target).sum(-1).mean()
+
+
+def _minimise(layer: nn.Linear, loss: Callable[[], Tensor]) -> None:
+    """Fit one linear layer by L-BFGS, with a little weight decay."""
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
         optimizer.zero_grad()
-        penalty = 1e-4 * model.feedback_base.weight.square().sum()
-        value = nn.functional.cross_entropy(model.feedback_base(x), y) + penalty
+        value = loss() + 1e-4 * layer.weight.square().sum()
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call, unused-ignore]
+    optimizer.step(closure)
+
+
+def _batches(training: BlockDataset, size: int, rows: range) -> Iterator[dict[str, Any]]:
+    for at in range(0, len(rows), size):
+        yield training.collate([training[i] for i in rows[at : at + size]])
 
 
 class _TowerTrainer(Trainer):
     """The Trainer, with cross-fitted inputs in fitting and the model's own in validation."""
 
-    def __init__(self, crossed: CollaborativeInputs, future: bool, **kwargs: Any) -> None:
+    def __init__(self, crossed: CollaborativeInputs, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.crossed, self.future = crossed, future
+        self.crossed = crossed
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        return model(**inputs, inputs=self.crossed, future=self.future).loss
+        return model(**inputs, inputs=self.crossed).loss
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any
     ) -> tuple[Tensor, None, None]:
         with torch.inference_mode():
-            return model(**self._prepare_inputs(inputs), future=False).loss.detach(), None, None
+            return model(**self._prepare_inputs(inputs)).loss.detach(), None, None
 
 
 class _EpochOrders(TrainerCallback):

@@ -140,6 +140,12 @@ def load_users(users: str | Path | UserModel) -> UserModel:
                 f"got {type(users).__name__}"
             )
         return users
+    from audience.reward_models.user_files import is_users, read_about
+
+    if is_users(Path(users)) and read_about(Path(users))["kind"] != "bert":
+        from audience.reward_models.judges import load_judge
+
+        return load_judge(users)
     from audience.reward_models.bert_users import BertUserModel  # torch only where needed
 
     return BertUserModel.from_pretrained(users)

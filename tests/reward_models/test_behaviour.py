@@ -47,7 +47,7 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
         level_values=LEVELS.tolist(),
         window=WINDOW,
         factors=2,
-        ease_items=N_ITEMS,
+        linear_items=N_ITEMS,
         order=request.param,
     )
     model = BehaviourModel(config)
@@ -62,7 +62,12 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
 
 def outputs(model: BehaviourModel, histories: Histories) -> tuple[torch.Tensor, torch.Tensor]:
     blocks = BlockDataset(
-        histories, covering(histories, WINDOW), model.inputs, LEVELS, model.config.window
+        histories,
+        covering(histories, WINDOW),
+        model.inputs,
+        LEVELS,
+        model.config.window,
+        order=model.config.order,
     )
     with torch.inference_mode():
         said = model(**blocks.collate([blocks[i] for i in range(len(blocks))]))

@@ -10,7 +10,8 @@ from audience.reward_models import fitting
 from audience.reward_models.__main__ import main
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.errors import LogError, UserModelError
-from audience.reward_models.fitting import FitData, FitSettings
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.log import InteractionLog
 
 

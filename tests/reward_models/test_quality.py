@@ -238,7 +238,7 @@ def test_next_ranks_are_those_of_the_whole_history(
     data: QualityData, monkeypatch: pytest.MonkeyPatch, cells: int, head: int
 ) -> None:
     monkeypatch.setattr(choice_baselines, "CELLS", cells)
-    monkeypatch.setattr(choice_baselines, "EASE_ITEMS", head)
+    monkeypatch.setattr(choice_baselines, "LINEAR_ITEMS", head)
     ease = ItemScorer.ease(data.fitting, data.catalogue.popularity, 100.0)
     assert len(ease.head) == head
     found = ease.next_ranks(data.test)

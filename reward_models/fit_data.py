@@ -1,0 +1,99 @@
+"""A log made ready for a fit: split, indexed, one event a user and item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audience.reward_models.catalogue import Catalogue
+from audience.reward_models.errors import LogError
+from audience.reward_models.histories import Histories
+from audience.reward_models.log import InteractionLog
+from audience.reward_models.quality_data import QualityData
+from audience.reward_models.scale import FeedbackScale
+from audience.reward_models.splits import UserSplit
+from audience.reward_models.users import POPULATIONS, Population
+
+
+@dataclass(frozen=True)
+class FitData:
+    """A log, split and indexed.
+
+    Attributes:
+        split: Who is fitted, validated and tested on.
+        catalogue: The items.
+        scale: The feedback scale.
+        histories: Events of each population, oldest first, no item twice for one user.
+        values: Their feedback in the log's unit.
+    """
+
+    split: UserSplit
+    catalogue: Catalogue
+    scale: FeedbackScale
+    histories: dict[Population, Histories]
+    values: dict[Population, NDArray[np.float64]]
+
+    @classmethod
+    def of(
+        cls,
+        log: InteractionLog,
+        half: Literal["a", "b"] | None,
+        seed: int,
+        everyone: bool = False,
+    ) -> FitData:
+        """Split a log; with a half, an item must be common enough in both halves.
+
+        Args:
+            log: The interaction log.
+            half: Fit on one half of the users who are not test users; None: on all.
+            seed: Of the split.
+            everyone: Test users are fitted on too, and none is left.
+
+        Raises:
+            LogError: Too few users or items.
+        """
+        groups = None
+        if half is None:
+            split = UserSplit.of(log.user_ids, seed)
+            if everyone:
+                fitting = np.concatenate([split.fitting, split.test])
+                split = UserSplit(fitting, split.validation, split.test[:0])
+        else:
+            halves = {h: UserSplit.half_of(log.user_ids, h, seed) for h in ("a", "b")}
+            split = halves[half]
+            groups = [np.concatenate([s.fitting, s.validation]) for s in halves.values()]
+        for name in POPULATIONS:
+            if len(getattr(split, name)) == 0 and not (everyone and name == "test"):
+                raise LogError(
+                    f"log {log.name!r}: no {name} users among {log.n_users}; a fit needs fitting, "
+                    f"validation and test users. Give a log of more users."
+                )
+        scale = log.scale(split.fitting)
+        catalogue = log.catalogue(split.fitting, groups=groups)
+        histories, values = {}, {}
+        for name in POPULATIONS:
+            users = getattr(split, name)
+            if len(users) == 0:
+                histories[name], values[name] = Histories.from_lists([]), np.zeros(0)
+                continue
+            every = log.histories(users, catalogue, scale)
+            histories[name], kept = every.without_repeats()
+            values[name] = log.values(users, catalogue)[kept]
+        return cls(split, catalogue, scale, histories, values)
+
+    def quality(self, seed: int) -> QualityData:
+        """The same as what measures and judges take."""
+        return QualityData(
+            fitting=self.histories["fitting"],
+            validation=self.histories["validation"],
+            test=self.histories["test"],
+            fitting_values=self.values["fitting"],
+            validation_values=self.values["validation"],
+            test_values=self.values["test"],
+            scale=self.scale,
+            catalogue=self.catalogue,
+            seed=seed,
+        )

@@ -1,0 +1,149 @@
+"""Running sessions of judges, and free-running histories: all users in step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audience.reward_models.histories import Histories
+from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Assumptions, Response
+
+if TYPE_CHECKING:
+    from audience.reward_models.judges import Judge
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+ROOM = 64
+"""Events of a slot that there is room for at first; it doubles as needed."""
+
+
+class JudgeStates:
+    """What is kept of some users between steps, one a row.
+
+    Args:
+        judge: Whose users they are.
+        rows: Number of users.
+        popularity_discount: Part of log-popularity taken out of the utilities.
+    """
+
+    def __init__(self, judge: Judge, rows: int, popularity_discount: float = 0.0) -> None:
+        self.judge, self.discount = judge, popularity_discount
+        choice = judge.choice
+        self.scores = np.zeros((rows, len(choice.decay), len(choice.head)), np.float32)
+        self.met = np.zeros((rows, len(judge.catalogue)), np.bool_)
+        self.items = np.zeros((rows, ROOM), np.int64)
+        self.levels = np.zeros((rows, ROOM), np.int64)
+        self.count = np.zeros(rows, np.int64)
+
+    def start(self, rows: I64, histories: Histories) -> None:
+        """Begin these rows anew, with one history a row."""
+        items, levels, lengths = histories.padded()
+        self._reserve(items.shape[1])
+        self.items[rows, : items.shape[1]], self.levels[rows, : items.shape[1]] = items, levels
+        self.count[rows] = lengths
+        self.met[rows] = False
+        self.met[np.repeat(rows, lengths), histories.items] = True
+        self.scores[rows] = self.judge.choice.scores_of(histories)
+
+    def utilities(self, rows: I64) -> F64:
+        """Log-probabilities over the catalogue, consumed -inf, shape (rows, items)."""
+        return self.judge.choice.utilities(
+            self.scores[rows], self.met[rows], self.count[rows], self.discount
+        )
+
+    def react(self, rows: I64, items: I64, uniforms: F64) -> I64:
+        """Draw the level of one item a (distinct) row, and remember the event."""
+        self._reserve(int(self.count[rows].max(initial=0)) + 1)
+        width = max(int(self.count[rows].max(initial=0)), 1)
+        used = np.arange(width) < self.count[rows, None]
+        judge = self.judge
+        x = judge.features.asked(
+            self.items[rows, :width], self.levels[rows, :width], used, items[:, None]
+        )
+        level = drawn(judge.levels.probabilities(x[:, 0]), uniforms)
+        judge.choice.add(self.scores, rows, items)
+        self.met[rows, items] = True
+        self.items[rows, self.count[rows]], self.levels[rows, self.count[rows]] = items, level
+        self.count[rows] += 1
+        return level
+
+    def _reserve(self, width: int) -> None:
+        short = width - self.items.shape[1]
+        if short > 0:
+            more = ((0, 0), (0, max(short, self.items.shape[1])))
+            self.items, self.levels = np.pad(self.items, more), np.pad(self.levels, more)
+
+
+class JudgeSessions:
+    """A block of sessions of a judge; see `audience.reward_models.users.Sessions`.
+
+    Args:
+        judge: Whose users respond.
+        slots: Number of sessions.
+        assumptions: What the log cannot teach.
+        outside: Utility of choosing nothing.
+    """
+
+    def __init__(self, judge: Judge, slots: int, assumptions: Assumptions, outside: float) -> None:
+        self.states = JudgeStates(judge, slots, assumptions.popularity_discount)
+        self.assumptions, self.outside = assumptions, outside
+
+    def start(self, slots: I64, histories: Histories) -> None:
+        """Begin a new session in each of these slots, with one history a slot."""
+        if len(slots):
+            self.states.start(slots, histories)
+
+    def respond(self, slates: I64, uniforms: F64, active: NDArray[np.bool_]) -> Response:
+        """Show every active slot its slate; draw the response; remember it as history."""
+        live = np.flatnonzero(active)
+        shown = slates[live]
+        weight = np.exp(np.take_along_axis(self.states.utilities(live), shown, 1))
+        copies = (shown[:, :, None] == shown[:, None, :]) & np.tri(shown.shape[1], k=-1, dtype=bool)
+        cumulative = np.where(copies.any(2), 0.0, weight).cumsum(1)  # (live, slate)
+        whole = cumulative[:, -1] + np.exp(self.outside)
+        place = (cumulative <= (uniforms[live, CHOICE] * whole)[:, None]).sum(1)
+        chosen = place < shown.shape[1]
+        choice, item, level = (np.full(len(slates), -1, np.int64) for _ in range(3))
+        accept = np.zeros(len(slates))
+        accept[live] = cumulative[:, -1] / whole
+        rows = live[chosen]
+        choice[rows] = place[chosen]
+        item[rows] = slates[rows, choice[rows]]
+        if len(rows):
+            level[rows] = self.states.react(rows, item[rows], uniforms[rows, FEEDBACK])
+        stated = self.assumptions
+        hazard = np.where(choice >= 0, stated.leave_after_choice, stated.leave_after_skip)
+        leave = (uniforms[:, LEAVE] < hazard) & active
+        return Response(choice, item, level, leave, accept)
+
+
+def drawn(probabilities: F64, uniforms: F64) -> I64:
+    """The place at which a running sum exceeds a uniform, (rows, places) to (rows,)."""
+    running = probabilities.cumsum(1)
+    place = (running <= (uniforms * running[:, -1])[:, None]).sum(1)
+    return np.minimum(place, probabilities.shape[1] - 1)
+
+
+def simulate(judge: Judge, starts: Histories, lengths: I64, seed: int) -> Histories:
+    """Continue histories by the users' own choice from the whole catalogue.
+
+    Args:
+        judge: Whose users run.
+        starts: Where each user begins.
+        lengths: Events of each user at the end, shape (users,); a user never gets more than
+            there are items, nor loses events of its start.
+        seed: Of all draws.
+    """
+    states = JudgeStates(judge, len(starts))
+    states.start(np.arange(len(starts)), starts)
+    wanted = np.minimum(lengths, len(judge.catalogue))
+    rng = np.random.default_rng(seed)
+    while len(rows := np.flatnonzero(states.count < wanted)):
+        uniforms = rng.random((len(starts), 2))[rows]
+        items = drawn(np.exp(states.utilities(rows)), uniforms[:, 0])
+        states.react(rows, items, uniforms[:, 1])
+    new = Histories.from_padded(states.items, states.levels, states.count)
+    return Histories(starts.users, new.offsets, new.items, new.levels)

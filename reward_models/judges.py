@@ -1,0 +1,342 @@
+"""Judges: user models of other classes than the transformer, which only evaluate.
+
+They share nothing with the behaviour tower: an agent that exploits the tower's errors gains
+nothing here. `AlsJudge` is Bayesian explicit ALS with EASE-like choice; `BoostedJudge` is
+gradient boosting over item neighbours with neighbourhood choice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from audience.reward_models.catalogue import Catalogue
+from audience.reward_models.collaborative import interaction_matrix
+from audience.reward_models.histories import Histories
+from audience.reward_models.judge_choice import (
+    LATER,
+    LogLinearChoice,
+    cosine_channel,
+    ease_channel,
+    follower_channel,
+    head_of,
+    walk_channel,
+)
+from audience.reward_models.judge_feedback import AlsFeatures, NeighbourFeatures
+from audience.reward_models.judge_sessions import JudgeSessions, JudgeStates, simulate
+from audience.reward_models.judge_softmax import SoftmaxRegression
+from audience.reward_models.judge_trees import BoostedLevels
+from audience.reward_models.outside import (
+    CALIBRATION_USERS,
+    outside_utility,
+    popular_slate_weights,
+)
+from audience.reward_models.quality_choice import tune_ease
+from audience.reward_models.quality_data import EventPredictions, QualityData, tuning_users
+from audience.reward_models.quality_feedback import tune_als
+from audience.reward_models.scale import FeedbackScale
+from audience.reward_models.user_files import (
+    damaged,
+    pseudonymous,
+    read_about,
+    read_files,
+    write_files,
+)
+from audience.reward_models.users import POPULATIONS, Assumptions, Population
+
+JudgeKind = Literal["als", "boosted"]
+
+FOLDS = 5
+"""Parts of the fitting users: the features that a part's feedback is fitted on come from the
+others, as they will for users who are new."""
+
+FACTORS = 8
+ARRAYS = "judge.safetensors"
+
+
+class Judge:
+    """A user model in closed form; see its two classes.
+
+    A directory of one holds `users.json` (its `kind` says the class), `items.parquet`,
+    `starts.parquet` and `judge.safetensors`.
+
+    Attributes:
+        kind: As in users.json.
+        kin: The agents' scorers and simulators' input features that are of its class.
+        features: What it knows of the feedback on an item.
+        levels: Level probabilities from features.
+        choice: Log-probabilities of items from the history.
+    """
+
+    kind: ClassVar[JudgeKind]
+    kin: ClassVar[tuple[str, ...]]
+    _features: ClassVar[type[AlsFeatures] | type[NeighbourFeatures]]
+    _levels: ClassVar[type[SoftmaxRegression] | type[BoostedLevels]]
+
+    def __init__(
+        self,
+        features: AlsFeatures | NeighbourFeatures,
+        levels: SoftmaxRegression | BoostedLevels,
+        choice: LogLinearChoice,
+        catalogue: Catalogue,
+        scale: FeedbackScale,
+        starts: dict[Population, Histories],
+    ) -> None:
+        self.features, self.levels, self.choice = features, levels, choice
+        self._catalogue, self._scale, self._starts = catalogue, scale, starts
+        self._outside: dict[tuple[int, float, float], float] = {}
+
+    @classmethod
+    def fit(cls, data: QualityData) -> Self:
+        """Fit to the fitting users, with slopes and penalties from the validation users.
+
+        Args:
+            data: Users; the test users' starts are kept, nothing else of them is looked at.
+        """
+        fitting, n_items = data.fitting, len(data.catalogue)
+        values = np.array(data.scale.values)
+        penalty = cls._penalty(data)
+        rng = np.random.default_rng(data.seed)
+        fold = rng.permutation(len(fitting)) % min(FOLDS, len(fitting))
+        x, levels = [], []
+        for k in np.unique(fold):
+            # With one fold only (a single user) there is nobody else to learn from.
+            others = fitting.take(np.flatnonzero(fold != k)) if fold.any() else fitting
+            own = fitting.take(np.flatnonzero(fold == k))
+            part = cls._features.fit(others, n_items, values, penalty, data.seed)
+            x.append(part.before(own))
+            levels.append(own.levels)
+        head = cls._levels.fit(np.concatenate(x), np.concatenate(levels), len(values), data.seed)
+        items = head_of(data.catalogue.popularity)
+        choice = LogLinearChoice.fit(
+            cls._channels(data, items),
+            items,
+            data.catalogue.popularity,
+            tuning_users(data)[0],
+            data.seed,
+        )
+        histories = {name: getattr(data, name) for name in POPULATIONS}
+        starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
+        features = cls._features.fit(fitting, n_items, values, penalty, data.seed)
+        return cls(features, head, choice, data.catalogue, data.scale, starts)
+
+    @classmethod
+    def _penalty(cls, data: QualityData) -> float:
+        """Of the features' fit."""
+        raise NotImplementedError
+
+    @classmethod
+    def _channels(
+        cls, data: QualityData, head: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.float32], float]]:
+        """Weights between items that the choice stands on, and the decay of each."""
+        raise NotImplementedError
+
+    # The contract of user models
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that can be shown."""
+        return self._catalogue
+
+    @property
+    def scale(self) -> FeedbackScale:
+        """The levels of the feedback they give."""
+        return self._scale
+
+    def starts(self, population: Population) -> Histories:
+        """The first events of the users of a population, at most START_EVENTS a user."""
+        return self._starts[population]
+
+    def open(self, slots: int, slate_size: int, assumptions: Assumptions) -> JudgeSessions:
+        """A block of `slots` sessions that are shown slates of `slate_size` items."""
+        outside = self.outside_option(slate_size, assumptions)
+        return JudgeSessions(self, slots, assumptions, outside)
+
+    # What agents and measures ask
+
+    @property
+    def text_vectors(self) -> NDArray[np.float32]:
+        """Judges know no text: vectors of length 0, shape (items, 0)."""
+        return np.zeros((len(self._catalogue), 0), np.float32)
+
+    def outside_option(self, slate_size: int, assumptions: Assumptions) -> float:
+        """Utility of choosing nothing at which slates drawn by popularity meet `acceptance`.
+
+        The slates are drawn for the fitting users at the start of a session.
+        """
+        key = (slate_size, assumptions.acceptance, assumptions.popularity_discount)
+        if key not in self._outside:
+            starts = self._starts["fitting"].at_least(1)
+            starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
+            states = JudgeStates(self, len(starts), assumptions.popularity_discount)
+            rows = np.arange(len(starts))
+            states.start(rows, starts)
+            utilities = states.utilities(rows)
+            weights = popular_slate_weights(utilities, self._catalogue.popularity, slate_size)
+            self._outside[key] = outside_utility(weights, assumptions.acceptance)
+        return self._outside[key]
+
+    def rank_items(self, contexts: Histories) -> NDArray[np.float64]:
+        """Utilities of all items at any later time, shape (users, items); consumed -inf."""
+        met = interaction_matrix(contexts, len(self._catalogue)).toarray() > 0
+        scores = self.choice.scores_of(contexts)
+        return self.choice.utilities(scores, met, contexts.lengths, order=LATER)
+
+    def feedback(self, histories: Histories, items: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probability of each level for items asked of users, (users, q) to (users, q, levels)."""
+        events, levels, lengths = histories.padded()
+        used = np.arange(events.shape[1]) < lengths[:, None]
+        x = self.features.asked(events, levels, used, items)
+        shares = self.levels.probabilities(x.reshape(-1, x.shape[-1]))
+        return shares.reshape(*items.shape, -1)
+
+    def predict_events(self, histories: Histories) -> EventPredictions:
+        """Predict every event from the same user's earlier events; no item twice for a user."""
+        shares = self.levels.probabilities(self.features.before(histories))
+        return EventPredictions(shares.astype(np.float32), *self.choice.ranks(histories))
+
+    def simulate(self, starts: Histories, lengths: NDArray[np.int64], seed: int) -> Histories:
+        """Free-running histories that begin with `starts`; see `judge_sessions.simulate`."""
+        return simulate(self, starts, lengths, seed)
+
+    # Directories
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write into a directory, which is made where there is none."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        parts = {"features": self.features, "levels": self.levels, "choice": self.choice}
+        arrays = {
+            f"{part}.{name}": np.ascontiguousarray(array)
+            for part, of in parts.items()
+            for name, array in of.arrays().items()
+        }
+        save_file(arrays, directory / ARRAYS)
+        write_files(directory, self.kind, self._catalogue, self._scale, self._starts)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Load a directory.
+
+        Raises:
+            UserModelError: It is missing, damaged, of another version or of another kind.
+        """
+        path = Path(directory)
+        kind = read_about(path)["kind"]
+        if kind != cls.kind:
+            raise damaged(path, f'users.json says kind {kind!r}, not "{cls.kind}"')
+        catalogue, scale, starts = read_files(path)
+        try:
+            arrays = load_file(path / ARRAYS)
+            features = cls._features(**_part(arrays, "features"))
+            levels = cls._levels(**_part(arrays, "levels"))
+            choice = LogLinearChoice(**_part(arrays, "choice"))
+        except (OSError, TypeError, SafetensorError) as error:
+            raise damaged(path, str(error)) from error
+        found = len(choice.log_popularity)
+        if found != len(catalogue):
+            raise damaged(path, f"items.parquet has {len(catalogue)} items, {ARRAYS} has {found}")
+        return cls(features, levels, choice, catalogue, scale, starts)
+
+
+class AlsJudge(Judge):
+    """Bayesian ALS users: taste is the posterior of a regression on explicit ALS factors.
+
+    Feedback is a multinomial logit of the posterior's mean and deviation and of the mixes of
+    levels of the item and of the user; choice a conditional logit of EASE's score, of what
+    follows what, and of popularity.
+    """
+
+    kind = "als"
+    kin = ("als", "ease")
+    _features = AlsFeatures
+    _levels = SoftmaxRegression
+
+    @classmethod
+    def _penalty(cls, data: QualityData) -> float:
+        return tune_als(data, FACTORS)
+
+    @classmethod
+    def _channels(
+        cls, data: QualityData, head: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.float32], float]]:
+        n_items = len(data.catalogue)
+        return [
+            ease_channel(data.fitting, head, n_items, tune_ease(data)),
+            follower_channel(data.fitting, head, n_items),
+        ]
+
+
+class BoostedJudge(Judge):
+    """Users whose feedback comes from boosted trees over means, moods and item neighbours.
+
+    Choice is a conditional logit of walks and cosines from what was consumed, of what follows
+    what, and of popularity. Nothing here is a factor model or EASE.
+    """
+
+    kind = "boosted"
+    kin = ("item_knn",)
+    _features = NeighbourFeatures
+    _levels = BoostedLevels
+
+    @classmethod
+    def _penalty(cls, data: QualityData) -> float:
+        return 0.0
+
+    @classmethod
+    def _channels(
+        cls, data: QualityData, head: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.float32], float]]:
+        n_items = len(data.catalogue)
+        return [
+            walk_channel(data.fitting, head, n_items),
+            cosine_channel(data.fitting, head, n_items),
+            follower_channel(data.fitting, head, n_items),
+        ]
+
+
+JUDGES: dict[str, type[Judge]] = {"als": AlsJudge, "boosted": BoostedJudge}
+"""By kind, the class of each judge."""
+
+
+def fit_judge(kind: JudgeKind, data: QualityData, out: str | Path | None = None) -> Judge:
+    """Fit a judge and, where `out` is given, write its directory.
+
+    Args:
+        kind: "als" or "boosted".
+        data: Users to fit on; for a verdict, those of half B.
+        out: The directory to write.
+
+    Raises:
+        ValueError: The kind is unknown.
+    """
+    if kind not in get_args(JudgeKind):
+        raise ValueError(f"kind must be one of {', '.join(JUDGES)}, got {kind!r}")
+    judge = JUDGES[kind].fit(data)
+    if out is not None:
+        judge.save_pretrained(out)
+    return judge
+
+
+def load_judge(directory: str | Path) -> Judge:
+    """The judge in a directory, of whatever kind.
+
+    Raises:
+        UserModelError: The directory is missing, damaged, or holds no judge.
+    """
+    path = Path(directory)
+    kind = read_about(path)["kind"]
+    if kind not in JUDGES:
+        raise damaged(path, f"users.json says kind {kind!r}; judges are {', '.join(JUDGES)}")
+    return JUDGES[kind].from_pretrained(path)
+
+
+def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:
+    """The arrays of one part, without its name."""
+    return {n.removeprefix(f"{name}."): a for n, a in arrays.items() if n.startswith(f"{name}.")}
