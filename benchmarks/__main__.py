@@ -7,6 +7,7 @@ import sys
 import tyro
 from rich.console import Console
 
+from audience.benchmarks.fidelity_settings import FidelitySettings
 from audience.benchmarks.settings import CompareSettings
 
 TABLE_WIDTH = 132
@@ -15,15 +16,17 @@ TABLE_WIDTH = 132
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a benchmark; see `audience-bench --help`."""
-    # The subcommand's settings, by its name; `compare` is the only one so far.
     try:
-        settings = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareSettings},
+        settings: CompareSettings | FidelitySettings = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareSettings, "fidelity": FidelitySettings},
             prog="audience-bench",
             description="Benchmarks of recommenders in simulated users.",
             args=arguments,
         )
-        _compare(settings)
+        if isinstance(settings, FidelitySettings):
+            _fidelity(settings)
+        else:
+            _compare(settings)
     except ValueError as error:  # a broken rule, in words; anything else deserves its traceback
         sys.exit(f"audience-bench: {error}")
 
@@ -33,9 +36,7 @@ def _compare(settings: CompareSettings) -> None:
     from audience.benchmarks.results import screen
 
     results = compare(settings)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=TABLE_WIDTH)
+    console = _console()
     console.print(screen(results))
     console.print(
         f"Trust: {settings.out}/seed-0/users/card.md says how well the users predict real ones.\n"
@@ -43,6 +44,24 @@ def _compare(settings: CompareSettings) -> None:
         f"{settings.out}",
         soft_wrap=True,
     )
+
+
+def _fidelity(settings: FidelitySettings) -> None:
+    from audience.benchmarks.fidelity import fidelity, screen
+
+    results = fidelity(settings)
+    console = _console()
+    console.print(screen(results))
+    console.print(
+        f"Figures: {settings.out}/fidelity.json, table.md; curves: tensorboard --logdir "
+        f"{settings.out}",
+        soft_wrap=True,
+    )
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ from audience.benchmarks.results import Outcome, markdown, results_of, write_sum
 from audience.benchmarks.roster import ROSTER, World
 from audience.benchmarks.settings import CompareSettings
 from audience.reward_models.bert_users import BertUserModel, resolve_device
-from audience.reward_models.fitting import FitData, FitSettings, fit, settings_of
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.fit_settings import FitSettings
+from audience.reward_models.fitting import fit, settings_of
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.users import START_EVENTS, Population, UserModel
 

@@ -152,7 +152,7 @@ class CompareSettings:
             LogError: It is missing or breaks a rule.
             ValueError: Both a named log and files are given, or only one file.
         """
-        from audience.reward_models.fitting import FitSettings  # torch only where needed
+        from audience.reward_models.fit_settings import FitSettings  # torch only where needed
 
         return FitSettings(
             log=self.log, interactions=self.interactions, items=self.items, text=self.text

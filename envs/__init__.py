@@ -2,7 +2,8 @@
 
 `audience/Recommend-v0` takes any `users`; `audience/MovieLens-v0` (one item a step) and
 `audience/MovieLensSlate-v0` (slates of 10) bring users fitted to MovieLens. All take the
-settings of `RecommendVectorEnv`. torch is first imported when a learned user model is loaded.
+settings of `RecommendVectorEnv`. `audience/Scripted-v0` brings closed-form users whose best
+policy is known, without a fit. torch is first imported when a learned user model is loaded.
 """
 
 from __future__ import annotations
@@ -31,3 +32,4 @@ def _register(name: str, module: str, single: str, vector: str, **settings: Any)
 _register("Recommend", "", "RecommendEnv", "RecommendVectorEnv")
 _register("MovieLens", ".movielens", "MovieLensEnv", "MovieLensVectorEnv")
 _register("MovieLensSlate", ".movielens", "MovieLensEnv", "MovieLensVectorEnv", slate_size=10)
+_register("Scripted", ".scripted", "ScriptedEnv", "ScriptedVectorEnv")

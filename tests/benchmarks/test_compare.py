@@ -17,7 +17,8 @@ from audience.benchmarks import __main__ as program
 from audience.benchmarks import compare as module
 from audience.benchmarks.compare import compare
 from audience.benchmarks.settings import CompareSettings
-from audience.reward_models.fitting import FitSettings, settings_of
+from audience.reward_models.fit_settings import FitSettings
+from audience.reward_models.fitting import settings_of
 from audience.reward_models.log import InteractionLog
 
 FAST = "random,popularity,mean_feedback,ease,greedy"
