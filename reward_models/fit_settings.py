@@ -22,7 +22,7 @@ class Size:
 
 PRESETS: dict[str, Size] = {
     "tiny": Size(epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2),
-    "demo": Size(epochs=3),
+    "demo": Size(epochs=2),
     "full": Size(epochs=10),
 }
 

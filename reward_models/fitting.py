@@ -78,7 +78,7 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
         measured=quality(users, measures),
         assumptions=_assumptions(log),
     )
-    if settings.preset != "tiny" and len(measures.test):
+    if settings.preset == "full" and len(measures.test):
         card["simulation"] = simulation_quality(
             users, measures.test, data.scale, data.catalogue, settings.seed
         )
