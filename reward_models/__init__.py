@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audience.reward_models.behaviour import BehaviourConfig, BehaviourModel
+    from audience.reward_models.behaviour import BehaviourModel
     from audience.reward_models.bert_users import BertUserModel
+    from audience.reward_models.configuration import BehaviourConfig
     from audience.reward_models.errors import LogError, TextEncoderError, UserModelError
     from audience.reward_models.histories import Histories
     from audience.reward_models.log import InteractionLog
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Assumptions": "users",
-    "BehaviourConfig": "behaviour",
+    "BehaviourConfig": "configuration",
     "BehaviourModel": "behaviour",
     "BertTextEncoder": "text",
     "BertUserModel": "bert_users",

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertPreTrainedModel
+from transformers import BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertEncoder, BertLayer
 from transformers.utils.generic import ModelOutput
 
 from audience.reward_models.collaborative import FORGETTING
+from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.inputs import CollaborativeInputs
 
 EASE_FLOOR = 0.01
@@ -23,45 +24,6 @@ a constant floor, to 6.59 at the same NDCG."""
 
 GATES = 5
 """Scores that the utilities weigh: log-popularity, EASE, its logarithm, follower scores, theirs."""
-
-
-class BehaviourConfig(BertConfig):
-    """Sizes of the behaviour tower, as a Hugging Face configuration.
-
-    Attributes:
-        n_items: Items of the catalogue.
-        text_dim: Length of an item's text vector.
-        level_values: Value of each feedback level, in the log's unit.
-        window: Events that attention reaches; older ones enter as a summary.
-        order: "time": the choice head says what comes next, and what is recent counts.
-            "random": events are exchangeable, and the choice head says what comes at all.
-        factors: Factors of the explicit ALS among the inputs.
-        linear_items: Items that EASE and followers among the inputs cover.
-        choice_weight: Weight of the choice loss beside the feedback loss.
-        choice_share: Share of a block's places at which the choice loss is taken in fitting:
-            neighbouring places teach nearly the same, and each costs a catalogue.
-        id_dropout: Share of items whose learned part is hidden in fitting, so that text
-            alone learns to serve.
-    """
-
-    model_type = "audience-behaviour"
-
-    hidden_size: int = 64
-    num_hidden_layers: int = 2
-    num_attention_heads: int = 4
-    intermediate_size: int = 128
-    layer_norm_eps: float = 1e-5
-    vocab_size: int = 1
-    n_items: int = 2
-    text_dim: int = 1
-    level_values: list[float] | None = None
-    window: int = 64
-    order: str = "random"
-    factors: int = 8
-    linear_items: int = 2
-    choice_weight: float = 0.3
-    choice_share: float = 0.25
-    id_dropout: float = 0.2
 
 
 @dataclass
@@ -78,21 +40,6 @@ class BehaviourOutput(ModelOutput):
     loss: Tensor | None = None
     feedback_logits: Tensor | None = None
     utilities: Tensor | None = None
-
-
-@dataclass
-class Cache:
-    """Keys and values of past events, own preallocated tensors with a length per row.
-
-    Attributes:
-        keys: One tensor a layer, shape (rows, heads, window + 1, head size).
-        values: Likewise.
-        length: Tokens in use, shape (rows,), int64.
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    length: Tensor
 
 
 class BehaviourModel(BertPreTrainedModel):
@@ -362,6 +309,11 @@ class BehaviourModel(BertPreTrainedModel):
         some = torch.randperm(n, device=self.device)[: math.ceil(n * self.config.choice_share)]
         return some.sort().values
 
+    @property
+    def layers(self) -> list[BertLayer]:
+        """The BERT blocks."""
+        return [layer for layer in self.encoder.layer if isinstance(layer, BertLayer)]
+
     def _block_mask(self, used: Tensor) -> Tensor:
         """Additive float mask, shape (users, 1, 1 + 2 events, 1 + 2 events).
 
@@ -379,105 +331,6 @@ class BehaviourModel(BertPreTrainedModel):
         allowed = sees & (real[:, None, :] | torch.eye(1 + 2 * n, dtype=torch.bool, device=device))
         mask = torch.zeros(allowed.shape, dtype=self.dtype, device=device)
         return mask.masked_fill(~allowed, torch.finfo(self.dtype).min)[:, None]
-
-    # One token a user, in use
-
-    def new_cache(self, rows: int) -> Cache:
-        """An empty cache for `rows` users."""
-        config = self.config
-        heads = config.num_attention_heads
-        shape = (rows, heads, config.window + 1, config.hidden_size // heads)
-        new = [torch.zeros(shape, device=self.device) for _ in range(2 * len(self.layers))]
-        length = torch.zeros(rows, dtype=torch.int64, device=self.device)
-        return Cache(new[::2], new[1::2], length)
-
-    @property
-    def layers(self) -> list[BertLayer]:
-        """The BERT blocks."""
-        return [layer for layer in self.encoder.layer if isinstance(layer, BertLayer)]
-
-    def append(self, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Pass new tokens of these rows, each seeing itself and what came before; keep them.
-
-        Args:
-            cache: Changed in place.
-            rows: Distinct rows, shape (m,).
-            tokens: Shape (m, t, d): t tokens a row.
-
-        Returns:
-            Outputs, shape (m, t, d).
-        """
-        start = cache.length[rows]
-        t = tokens.shape[1]
-        longest = int(start.max()) + t if len(rows) else t
-        place = torch.arange(longest, device=tokens.device)
-        at = start[:, None] + torch.arange(t, device=tokens.device)  # (m, t)
-        mask = self._additive(place[None, None, :] <= at[..., None])  # (m, 1, t, longest)
-        hidden = tokens
-        for layer, all_keys, all_values in zip(self.layers, cache.keys, cache.values, strict=True):
-            query, key, value = self._heads(layer, hidden)
-            all_keys[rows[:, None], :, at] = key.transpose(1, 2)
-            all_values[rows[:, None], :, at] = value.transpose(1, 2)
-            past = all_keys[rows, :, :longest], all_values[rows, :, :longest]
-            hidden = self._finish(layer, hidden, query, *past, mask)
-        cache.length[rows] = start + t
-        return hidden
-
-    def ask(self, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Pass queries: each sees its row's events and itself, and is not kept.
-
-        Args:
-            cache: Not changed.
-            rows: Shape (m,).
-            tokens: Shape (m, q, d): q queries a row.
-
-        Returns:
-            Outputs, shape (m, q, d).
-        """
-        length = cache.length[rows]
-        longest = int(length.max()) if len(rows) else 0
-        place = torch.arange(longest, device=tokens.device)
-        known = self._additive(place < length[:, None])[..., None, :]  # (m, 1, 1, longest)
-        hidden = tokens
-        for layer, all_keys, all_values in zip(self.layers, cache.keys, cache.values, strict=True):
-            query, key, value = self._heads(layer, hidden)  # (m, heads, q, head size)
-            scale = query.shape[-1] ** -0.5
-            past_keys, past_values = all_keys[rows, :, :longest], all_values[rows, :, :longest]
-            scores = query @ past_keys.transpose(-1, -2) * scale + known
-            own = (query * key).sum(-1, keepdim=True) * scale
-            weights = torch.cat([scores, own], -1).softmax(-1)
-            context = weights[..., :-1] @ past_values + weights[..., -1:] * value
-            hidden = self._close(layer, hidden, context)
-        return hidden
-
-    def _additive(self, allowed: Tensor) -> Tensor:
-        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=allowed.device)
-        mask.masked_fill_(~allowed, torch.finfo(self.dtype).min)
-        return mask[:, None]
-
-    def _heads(self, layer: BertLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        attention = layer.attention.self
-        shape = (*hidden.shape[:-1], -1, attention.attention_head_size)
-        project = (attention.query, attention.key, attention.value)
-        query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in project)
-        return query, key, value
-
-    def _finish(
-        self,
-        layer: BertLayer,
-        hidden: Tensor,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor,
-    ) -> Tensor:
-        context = nn.functional.scaled_dot_product_attention(query, keys, values, mask)
-        return self._close(layer, hidden, context)
-
-    def _close(self, layer: BertLayer, hidden: Tensor, context: Tensor) -> Tensor:
-        merged = context.transpose(1, 2).reshape(hidden.shape)
-        attended = layer.attention.output(merged, hidden)
-        return layer.feed_forward_chunk(attended)
 
 
 def gate_features(count: Tensor) -> Tensor:

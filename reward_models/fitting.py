@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audience.reward_models.behaviour import BehaviourConfig, BehaviourModel
+from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.bert_users import (
     BertUserModel,
     replace_directory,
@@ -22,6 +22,7 @@ from audience.reward_models.bert_users import (
 )
 from audience.reward_models.blocks import BlockDataset, covering, overlapping
 from audience.reward_models.card import card_of, summary, write_card
+from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import PRESETS, FitSettings

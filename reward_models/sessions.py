@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audience.reward_models.behaviour import BehaviourModel, Cache
+from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.histories import Histories
+from audience.reward_models.incremental import Cache, append, ask, new_cache
 from audience.reward_models.inputs import Statistics
 from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Assumptions, Response
 
@@ -62,7 +63,7 @@ class BehaviourEngine:
         """Room for `rows` users."""
         return UserStates(
             self.model.inputs.empty(rows),
-            self.model.new_cache(rows),
+            new_cache(self.model, rows),
             torch.zeros(rows, self.model.config.n_items, device=self.model.device),
         )
 
@@ -89,7 +90,7 @@ class BehaviourEngine:
         else:
             tokens = summary[:, None]
         states.cache.length[rows] = 0
-        hidden = model.append(states.cache, rows, tokens)
+        hidden = append(model, states.cache, rows, tokens)
         states.cache.length[rows] = 1 + lengths - first
         last = hidden[torch.arange(len(rows), device=model.device), lengths - first]
         states.statistics.put(rows, everything)
@@ -101,7 +102,7 @@ class BehaviourEngine:
         model.inputs.add(states.statistics, rows, items, levels, model.level_values)
         position = states.cache.length[rows] - 1
         tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None])
-        self._refresh(states, rows, model.append(states.cache, rows, tokens)[:, 0])
+        self._refresh(states, rows, append(model, states.cache, rows, tokens)[:, 0])
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
         """Probability of each feedback level for items asked of rows: (m,), (m, q) to (m, q, L)."""
@@ -116,7 +117,7 @@ class BehaviourEngine:
             self._timed(rows),
         )
         tokens = self.model.query_tokens(self.vectors, items, features)
-        hidden = self.model.ask(states.cache, rows, tokens)
+        hidden = ask(self.model, states.cache, rows, tokens)
         return self.model.feedback_logits(hidden, features).softmax(-1)
 
     def _event_tokens(self, items: Tensor, levels: Tensor, position: Tensor) -> Tensor:

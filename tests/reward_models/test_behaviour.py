@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from audience.reward_models.behaviour import BehaviourConfig, BehaviourModel
+from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
+from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.prediction import predict_events
