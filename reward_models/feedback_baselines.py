@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -253,4 +254,4 @@ def _user_chunks(histories: Histories, events: int) -> list[tuple[int, int]]:
     """Runs of whole users, [start, end), of about `events` events each (at least one user)."""
     part = histories.offsets[:-1] // events
     starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
-    return list(zip(starts, [*starts[1:], len(histories)], strict=True))
+    return list(pairwise([*starts, len(histories)]))

@@ -82,6 +82,12 @@ class FitData:
             every = log.histories(users, catalogue, scale)
             histories[name], kept = every.without_repeats()
             values[name] = log.values(users, catalogue)[kept]
+            if len(kept) == 0 and name != "test":
+                raise LogError(
+                    f"log {log.name!r}: none of the {len(users)} {name} users has an event with "
+                    f"one of the {len(catalogue)} items that are frequent enough. Give a log of "
+                    f"more users or events."
+                )
         return cls(split, catalogue, scale, histories, values)
 
     def quality(self, seed: int) -> QualityData:

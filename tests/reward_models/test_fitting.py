@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from audience.reward_models import fitting
@@ -13,6 +14,7 @@ from audience.reward_models.errors import LogError, UserModelError
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.log import InteractionLog
+from audience.reward_models.splits import UserSplit
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,24 @@ def test_a_log_of_too_few_users_is_refused(planted_log: InteractionLog, tmp_path
     rows = planted_log.interactions["user_id"].is_in(some)
     log = InteractionLog.from_frames(planted_log.interactions.filter(rows), planted_log.items)
     with pytest.raises(LogError, match="at least 2 items with min_events=5"):
+        BertUserModel.fit(log, tmp_path / "users", preset="tiny", verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_whose_validation_users_met_nothing_frequent_is_refused(
+    planted_log: InteractionLog, tmp_path: Path
+) -> None:
+    # Every user meets two items that all meet, but for the validation users, who meet one each.
+    users = planted_log.user_ids[:40]
+    lonely = set(UserSplit.of(users, 0).validation.tolist())
+    rows = [
+        (user, item)
+        for i, user in enumerate(users.tolist())
+        for item in ([f"i{2 + i % 38}"] if user in lonely else ["i0", "i1"])
+    ]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    log = InteractionLog.from_frames(frame, planted_log.items)
+    with pytest.raises(LogError, match="validation users has an event"):
         BertUserModel.fit(log, tmp_path / "users", preset="tiny", verbose=False)
     assert not list(tmp_path.iterdir())
 
