@@ -124,7 +124,8 @@ def fit_tower(
 def _fit_base(model: BehaviourModel, training: BlockDataset, crossed: CollaborativeInputs) -> None:
     """Fit what is linear in the collaborative inputs: feedback, and the gates of the choice."""
     features, levels = [], []
-    for batch in _batches(training, 64, range(len(training))):
+    some = range(0, len(training), max(1, len(training) // BASE_BLOCKS))
+    for batch in _batches(training, 64, some):
         asked = model.features(
             batch["items"],
             batch["levels"],
@@ -146,6 +147,10 @@ def _fit_base(model: BehaviourModel, training: BlockDataset, crossed: Collaborat
     parts = [_gate_part(model, batch, crossed) for batch in _batches(training, 16, some)]
     _minimise(model.gate_base, lambda: torch.stack([_gate_loss(model, *p) for p in parts]).mean())
 
+
+BASE_BLOCKS = 2000
+"""Blocks, about 100,000 events, to which the linear part of the feedback head is first fitted:
+it has a few hundred weights."""
 
 GATE_BLOCKS = 128
 """Blocks to which the gates are first fitted: there are few gates, and each place of a block
