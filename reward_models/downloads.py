@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +50,16 @@ class Download:
     Attributes:
         url: Where it lies.
         digest: Its hash.
-        member: Path of the one file to keep where the download is a zip archive around it.
     """
 
     url: str
     digest: Digest
-    member: str | None = None
 
     def fetch(self, path: Path) -> None:
         """Download to `path`, which appears only when it is whole and its hash was checked.
 
         Raises:
-            LogError: The hash differs, or the archive lacks the member.
+            LogError: The hash differs.
             OSError: The address cannot be reached, or the download broke off.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +76,4 @@ class Download:
             except http.client.HTTPException as error:
                 raise OSError(f"the download broke off: {error!r}") from error
             self.digest.check(whole.read_bytes(), self.url)
-            if self.member is not None:
-                whole = Path(folder, "member")
-                with zipfile.ZipFile(Path(folder, "whole")) as archive:
-                    if self.member not in archive.namelist():
-                        raise LogError(f"{self.url}: the archive must hold {self.member}")
-                    whole.write_bytes(archive.read(self.member))
             whole.replace(path)

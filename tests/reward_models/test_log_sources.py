@@ -102,18 +102,6 @@ def test_a_wrong_hash_is_refused_and_leaves_nothing(server: tuple[str, Path]) ->
     assert list((cache_dir() / "logs" / "toy").iterdir()) == []
 
 
-def test_one_member_of_an_archive_is_kept(server: tuple[str, Path], tmp_path: Path) -> None:
-    url, folder = server
-    archive = zipped(u_data=b"wanted", u_item=b"other")
-    (folder / "a.zip").write_bytes(archive)
-    Download(f"{url}/a.zip", sha256(archive), "ml-100k/u.data").fetch(tmp_path / "out" / "file")
-    assert (tmp_path / "out" / "file").read_bytes() == b"wanted"
-    assert len(list((tmp_path / "out").iterdir())) == 1
-    with pytest.raises(LogError, match="must hold gone"):
-        Download(f"{url}/a.zip", sha256(archive), "gone").fetch(tmp_path / "out" / "other")
-    assert len(list((tmp_path / "out").iterdir())) == 1
-
-
 @pytest.mark.parametrize("path", ["gone.csv", None])
 def test_nowhere_to_be_found_lists_the_ways(server: tuple[str, Path], path: str | None) -> None:
     url = f"{server[0]}/{path}" if path else NOWHERE
