@@ -218,14 +218,19 @@ def _new_model(
 
 
 def _assumptions(log: InteractionLog) -> list[str]:
-    """What this log cannot teach, in words."""
+    """What is assumed in place of what this log does not teach, or is not learned yet."""
+
+    def lacks(there: bool, what: str) -> str:
+        return f"{what} of the log are not learned from yet" if there else f"the log has no {what}"
+
+    dwell = "dwell_seconds" in log.interactions.columns
     said = [
-        "choice: the log has no impressions, so what is met next is taken for what would be "
-        "chosen when shown; `acceptance` sets how often a slate drawn by popularity is accepted, "
-        "`popularity_discount` how much of popularity is exposure rather than taste",
-        "leave: the log has no sessions of use, so leaving is a constant chance, "
+        f"choice: {lacks(log.has_impressions, 'impressions')}, so what is met next is taken for "
+        "what would be chosen when shown; `acceptance` sets how often a slate drawn by popularity "
+        "is accepted, `popularity_discount` how much of popularity is exposure rather than taste",
+        f"leave: {lacks(log.has_sessions, 'sessions of use')}, so leaving is a constant chance, "
         "`leave_after_choice` and `leave_after_skip`",
-        "dwell: the log has no dwell times; none are simulated",
+        f"dwell: {lacks(dwell, 'dwell times')}; none are simulated",
         "skip: an item that was shown and not chosen leaves no trace in a user's history",
         "repeats: an item is consumed once; only a user's first event with an item counts",
     ]

@@ -68,6 +68,17 @@ def test_a_log_whose_validation_users_met_nothing_frequent_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_assumptions_do_not_deny_what_the_log_has(planted_log: InteractionLog) -> None:
+    plain = " ".join(fitting._assumptions(planted_log))
+    assert "no sessions of use" in plain and "no dwell times" in plain
+    frame = planted_log.interactions.with_columns(session_id=pl.lit("s"), dwell_seconds=pl.lit(2.0))
+    items = planted_log.items.rename({"text": "title"})
+    rich = " ".join(fitting._assumptions(InteractionLog.from_frames(frame, items)))
+    assert "sessions of use of the log are not learned from yet" in rich
+    assert "dwell times of the log are not learned from yet" in rich
+    assert "no impressions" in rich
+
+
 def test_a_directory_of_something_else_is_not_overwritten(
     planted_log: InteractionLog, tmp_path: Path
 ) -> None:
