@@ -143,7 +143,7 @@ class BertUserModel:
         The slates are drawn without replacement from what a user has not consumed, for the
         fitting users at the start of a session; the utility is found by bisection.
         """
-        key = (slate_size, assumptions.acceptance, assumptions.popularity_discount)
+        key = (slate_size, assumptions.stated.acceptance, assumptions.popularity_discount)
         if key not in self._outside:
             starts = self._starts["fitting"].at_least(1)
             starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
@@ -153,7 +153,7 @@ class BertUserModel:
             weights = popular_slate_weights(
                 states.utilities.cpu().numpy(), self._catalogue.popularity, slate_size
             )
-            self._outside[key] = outside_utility(weights, assumptions.acceptance)
+            self._outside[key] = outside_utility(weights, assumptions.stated.acceptance)
         return self._outside[key]
 
     @torch.inference_mode()

@@ -114,10 +114,11 @@ class JudgeSessions:
         item[rows] = slates[rows, choice[rows]]
         if len(rows):
             level[rows] = self.states.react(rows, item[rows], uniforms[rows, FEEDBACK])
-        stated = self.assumptions
+        stated = self.assumptions.stated
         hazard = np.where(choice >= 0, stated.leave_after_choice, stated.leave_after_skip)
         leave = (uniforms[:, LEAVE] < hazard) & active
-        return Response(choice, item, level, leave, accept)
+        none = np.zeros(len(slates))
+        return Response(choice, item, level, leave, accept, none + np.nan, none)
 
 
 def drawn(probabilities: F64, uniforms: F64) -> I64:

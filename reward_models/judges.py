@@ -170,7 +170,7 @@ class Judge:
 
         The slates are drawn for the fitting users at the start of a session.
         """
-        key = (slate_size, assumptions.acceptance, assumptions.popularity_discount)
+        key = (slate_size, assumptions.stated.acceptance, assumptions.popularity_discount)
         if key not in self._outside:
             starts = self._starts["fitting"].at_least(1)
             starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
@@ -179,7 +179,7 @@ class Judge:
             states.start(rows, starts)
             utilities = states.utilities(rows)
             weights = popular_slate_weights(utilities, self._catalogue.popularity, slate_size)
-            self._outside[key] = outside_utility(weights, assumptions.acceptance)
+            self._outside[key] = outside_utility(weights, assumptions.stated.acceptance)
         return self._outside[key]
 
     def rank_items(self, contexts: Histories) -> NDArray[np.float64]:

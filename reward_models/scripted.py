@@ -171,9 +171,7 @@ class ScriptedUsers:
             recent = self.recent(items, np.full(users, event))
             utility = self.habits.utilities(recent, self.n_topics)
             own = utility[np.arange(users), self.topics[items[:, event]]]
-            levels[:, event] = drawn_level(self.habits.level_shares(own), generator.random(users))[
-                0
-            ]
+            levels[:, event] = drawn_level(self.habits.level_shares(own), generator.random(users))
         histories = Histories.from_padded(items, levels, np.full(users, START_EVENTS))
         names = np.array([f"{prefix}-{user}" for user in range(users)], dtype=np.str_)
         return dataclasses.replace(histories, users=names)

@@ -100,15 +100,7 @@ class Habits:
         return np.diff(np.concatenate([0 * edge, below, edge], axis=-1), axis=-1)
 
 
-def drawn_level(shares: F64, uniform: F64) -> tuple[NDArray[np.int64], F64]:
-    """Level drawn by a uniform, and what is left of that: another uniform, independent of it.
-
-    Given that the uniform fell into a level's interval, its place there is uniform again; it
-    draws the dwell time.
-    """
+def drawn_level(shares: F64, uniform: F64) -> NDArray[np.int64]:
+    """Level drawn by a uniform, (n, levels) and (n,) to (n,)."""
     below = shares.cumsum(axis=1)
-    level = (below[:, :-1] <= uniform[:, None]).sum(axis=1)
-    rows = np.arange(len(level))
-    start = below[rows, level] - shares[rows, level]
-    rest = (uniform - start) / np.maximum(shares[rows, level], 1e-12)
-    return level, np.clip(rest, 1e-9, 1 - 1e-9)
+    return (below[:, :-1] <= uniform[:, None]).sum(axis=1)

@@ -142,11 +142,11 @@ def write_frame(
                     "slate": slates_shown + np.repeat(np.arange(len(rows)), slate_size),
                     "position": places,
                     "propensity": propensity[own, places],
-                    "dwell": np.where(chosen, running.dwell_seconds[own], np.nan),
+                    "dwell": np.where(chosen, response.dwell_seconds[own], np.nan),
                 }
             )
             slates_shown += len(rows)
-            clock += np.where(response.choice >= 0, running.dwell_seconds, 0.0) + SKIP_SECONDS
+            clock += np.where(response.choice >= 0, response.dwell_seconds, 0.0) + SKIP_SECONDS
             active &= ~response.leave
         clock += DAY
     return _frame(users, born, parts)

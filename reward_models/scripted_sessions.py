@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from audience.reward_models.histories import Histories
 from audience.reward_models.scripted_habits import F64, drawn_level
-from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Response
+from audience.reward_models.users import CHOICE, DWELL, FEEDBACK, LEAVE, Response
 
 if TYPE_CHECKING:
     from audience.reward_models.scripted import ScriptedUsers
@@ -24,17 +24,13 @@ class ScriptedSessions:
     Attributes:
         users: Whose they are.
         slots: How many.
-        dwell_seconds: Seconds spent with what was chosen at the last step, nan where nothing
-            was, shape (slots,).
     """
 
     users: ScriptedUsers
     slots: int
-    dwell_seconds: F64 = field(init=False)
 
     def __post_init__(self) -> None:
         users = self.users
-        self.dwell_seconds = np.full(self.slots, np.nan)
         self._recent = np.full((self.slots, users.habits.memory), -1, np.int64)
         self.consumed = np.zeros((self.slots, len(users.catalogue)), np.bool_)
 
@@ -58,15 +54,21 @@ class ScriptedSessions:
         choice = np.where(active, choice, -1)
         chosen = choice >= 0
         own = utility[rows, choice]
-        level, rest = drawn_level(habits.level_shares(own), uniforms[:, FEEDBACK])
+        level = drawn_level(habits.level_shares(own), uniforms[:, FEEDBACK])
         hazard = np.where(chosen, habits.leave_by_level[level], habits.leave_after_skip)
         leave = active & (uniforms[:, LEAVE] < hazard)
-        log_seconds = np.log(habits.dwell_seconds) + own / 4 + habits.dwell_spread * ndtri(rest)
-        self.dwell_seconds = np.where(chosen, np.exp(log_seconds), np.nan)
+        noise = ndtri(np.clip(uniforms[:, DWELL], 1e-9, 1 - 1e-9))
+        log_seconds = np.log(habits.dwell_seconds) + own / 4 + habits.dwell_spread * noise
         item = np.where(chosen, slates[rows, choice], -1)
         self._remember(rows[chosen], item[chosen])
         return Response(
-            choice, item, np.where(chosen, level, -1), leave, np.where(active, accept, 0.0)
+            choice,
+            item,
+            np.where(chosen, level, -1),
+            leave,
+            np.where(active, accept, 0.0),
+            np.where(chosen, np.exp(log_seconds), np.nan),
+            np.zeros(self.slots),
         )
 
     def _shown(self, slates: NDArray[np.int64]) -> tuple[F64, F64]:

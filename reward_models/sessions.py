@@ -209,11 +209,11 @@ class BertSessions:
         if len(rows):
             level[rows] = self._feedback(rows, item[rows], uniforms[rows, FEEDBACK])
             self._remember(rows, item[rows], level[rows])
-        hazard = np.where(
-            choice >= 0, self.assumptions.leave_after_choice, self.assumptions.leave_after_skip
-        )
+        stated = self.assumptions.stated
+        hazard = np.where(choice >= 0, stated.leave_after_choice, stated.leave_after_skip)
         leave = (uniforms[:, LEAVE] < hazard) & active
-        return Response(choice, item, level, leave, accept)
+        none = np.zeros(len(slates))
+        return Response(choice, item, level, leave, accept, none + np.nan, none)
 
     @torch.inference_mode()
     def wander(self, slots: NDArray[np.int64], uniforms: NDArray[np.float64]) -> None:

@@ -24,7 +24,7 @@ START_EVENTS = 8
 """Real events at the start of a session: enough to tell users apart, few enough to leave
 taste to be found."""
 
-CHOICE, FEEDBACK, LEAVE, DRAWS = 0, 1, 2, 3
+CHOICE, FEEDBACK, LEAVE, DWELL, DRAWS = 0, 1, 2, 3, 4
 """Columns of the uniforms that a response is drawn with, and their number."""
 
 
@@ -32,30 +32,49 @@ CHOICE, FEEDBACK, LEAVE, DRAWS = 0, 1, 2, 3
 class Assumptions:
     """What a log without impressions or sessions cannot teach, and is therefore stated.
 
+    None means: as learned, where the users learned it from their log, else the value that
+    `stated` gives. A number stands in place of what was learned.
+
     Attributes:
         acceptance: How often a slate drawn by popularity is accepted, 0…1 (exclusive). It sets
             the utility of the outside option (choosing nothing).
         popularity_discount: Part of log-popularity taken out of the utilities, 0…1: a log of
-            ratings mixes exposure with taste.
+            ratings mixes exposure with taste. No part of what was learned from impressions.
         leave_after_choice: Probability of leaving after something was chosen, 0…1.
         leave_after_skip: Probability of leaving after nothing was chosen, 0…1.
     """
 
-    acceptance: float = 0.4
+    acceptance: float | None = None
     popularity_discount: float = 0.0
-    leave_after_choice: float = 0.03
-    leave_after_skip: float = 0.15
+    leave_after_choice: float | None = None
+    leave_after_skip: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.acceptance < 1:
+        if self.acceptance is not None and not 0 < self.acceptance < 1:
             raise ValueError(
                 f"acceptance must be a number between 0 and 1, both excluded, "
                 f"got {self.acceptance!r}"
             )
         for name in ("popularity_discount", "leave_after_choice", "leave_after_skip"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+
+    @property
+    def stated(self) -> Stated:
+        """These, with the default in place of each None."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Stated(**given)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Assumptions as numbers; see `Assumptions`."""
+
+    acceptance: float = 0.4
+    popularity_discount: float = 0.0
+    leave_after_choice: float = 0.03
+    leave_after_skip: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,11 @@ class Response:
         level: Feedback level given to it, or -1, shape (slots,), int64.
         leave: Whether the user leaves after this step, shape (slots,), bool.
         accept_probability: Probability that something of the slate is chosen, shape (slots,).
+        dwell_seconds: Time spent with the chosen item, shape (slots,); nan where nothing was
+            chosen, and everywhere for users that learned no dwell times.
+        disagreement: Standard deviation of the expected reward of the slate (feedback scaled
+            to 0…1, 0 if none is chosen) between the members of an ensemble, shape (slots,);
+            0 for users of one member.
     """
 
     choice: NDArray[np.int64]
@@ -75,6 +99,8 @@ class Response:
     level: NDArray[np.int64]
     leave: NDArray[np.bool_]
     accept_probability: NDArray[np.float64]
+    dwell_seconds: NDArray[np.float64]
+    disagreement: NDArray[np.float64]
 
 
 class Sessions(Protocol):
@@ -99,7 +125,7 @@ class Sessions(Protocol):
             slates: Catalogue indices, shape (slots, slate size), int64.
             uniforms: Numbers in [0, 1) that decide all draws, shape (slots, DRAWS).
             active: Which slots take part, shape (slots,); the others keep their state and
-                get choice, item and level -1, leave False and accept_probability 0.
+                get choice, item and level -1, leave False, dwell_seconds nan, and 0 else.
         """
         ...
 

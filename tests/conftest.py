@@ -75,12 +75,14 @@ class TinyUsers:
 
 
 class TinySessions:
-    def __init__(self, users: TinyUsers, slots: int, slate_size: int, stated: Assumptions) -> None:
-        self.users, self.stated = users, stated
+    def __init__(
+        self, users: TinyUsers, slots: int, slate_size: int, assumptions: Assumptions
+    ) -> None:
+        self.users, self.stated = users, assumptions.stated
         self.total = np.zeros((slots, 2))
         self.events = np.zeros(slots)
         self.consumed = np.zeros((slots, len(users.catalogue)), np.bool_)
-        odds = (1 - stated.acceptance) / stated.acceptance
+        odds = (1 - self.stated.acceptance) / self.stated.acceptance
         self.outside = slate_size * odds  # a slate of neutral items is accepted that often
 
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
@@ -120,7 +122,13 @@ class TinySessions:
         self.events[chosen] += 1
         self.consumed[rows[chosen], item[chosen]] = True
         return Response(
-            choice, item, level, leave, np.where(active, cumulative[:, -1] / whole, 0.0)
+            choice,
+            item,
+            level,
+            leave,
+            np.where(active, cumulative[:, -1] / whole, 0.0),
+            np.where(chosen, 1.0 + liking, np.nan),
+            np.zeros(slots),
         )
 
 

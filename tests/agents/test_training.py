@@ -33,7 +33,7 @@ def test_a_run_leaves_its_model_figures_and_curves(tiny_users: Any, tmp_path: Pa
     final = run["final"]["simulator"]["return"]
     assert final["low"] <= final["mean"] <= final["high"]
     assert run["settings"]["slate_size"] == 3
-    assert run["settings"]["assumptions"]["acceptance"] == 0.4
+    assert run["settings"]["assumptions"]["acceptance"] is None  # as learned, else as stated
     record = json.loads((out / "settings.json").read_text())
     assert record["settings"]["seed"] == 0 and "torch" in record["versions"]
     assert not list(out.glob(".*"))

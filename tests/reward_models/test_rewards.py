@@ -12,6 +12,8 @@ def test_feedback_is_scaled_by_value_and_nothing_chosen_is_worth_nothing() -> No
         level=np.array([0, -1, 1, 2]),
         leave=np.zeros(4, np.bool_),
         accept_probability=np.ones(4),
+        dwell_seconds=np.full(4, np.nan),
+        disagreement=np.zeros(4),
     )
     parts = FeedbackReward()(response, FeedbackScale((1.0, 2.0, 5.0)))
     assert list(parts) == ["feedback"]
