@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 import audience.envs  # noqa: F401  registers the ids
+from audience.envs.flat import FlatEncoder
+from audience.envs.observations import Observation
 from audience.envs.vector import RecommendVectorEnv
 
 
@@ -27,6 +29,7 @@ def make_sb3_env(
     *,
     seed: int | None = None,
     mask_in_observation: bool = True,
+    flat_history: bool = False,
     **settings: Any,
 ) -> SB3VecEnv:
     """Make an environment of many users for Stable-Baselines3.
@@ -37,6 +40,8 @@ def make_sb3_env(
         seed: User i is seeded with `seed + i` at the first reset.
         mask_in_observation: Whether the observation holds `mask`; for algorithms without
             masks our policies obey it.
+        flat_history: Whether observations are flat (`audience.envs.flat.FlatEncoder`), for
+            "MlpPolicy"; then without `mask`.
         **settings: Further settings of `RecommendVectorEnv`.
     """
     env = gym.make_vec(
@@ -46,7 +51,7 @@ def make_sb3_env(
         autoreset_mode=AutoresetMode.SAME_STEP,
         **settings,
     )
-    view = SB3VecEnv(env.unwrapped)
+    view = SB3VecEnv(env.unwrapped, flat_history)
     if seed is not None:
         view.seed(seed)
     return view
@@ -57,7 +62,12 @@ class SB3VecEnv(VecEnv):
 
     The infos of a step are empty but for finished sessions, which have `terminal_observation`,
     `TimeLimit.truncated` and, as with a `Monitor`, `episode` (return `r`, length `l`, seconds
-    since construction `t`). All else that the step told stands in `step_info`.
+    since construction `t`), and `episode_parts`, the parts of that return. All else that the step
+    told stands in `step_info`.
+
+    Args:
+        env: The environment.
+        flat_history: See `make_sb3_env`.
 
     Attributes:
         core: The environment viewed.
@@ -68,7 +78,9 @@ class SB3VecEnv(VecEnv):
         ValueError: The environment is of another class or autoreset mode.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
+    def __init__(
+        self, env: gym.vector.VectorEnv[Any, Any, Any], flat_history: bool = False
+    ) -> None:
         if not isinstance(env, RecommendVectorEnv):
             raise ValueError(f"env must be a RecommendVectorEnv, got {type(env).__name__}")
         if env.autoreset_mode is not AutoresetMode.SAME_STEP:
@@ -81,18 +93,20 @@ class SB3VecEnv(VecEnv):
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
         self._began = time.time()
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._flat = FlatEncoder(env) if flat_history else None
+        space = env.single_observation_space if self._flat is None else self._flat.space
+        super().__init__(env.num_envs, space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
         """Begin new sessions, with the seeds and options set before; they serve once."""
-        options: dict[str, Any] = {}
-        for given in self._options:
-            options |= given
+        # `user` and `history` are each environment's own; an unknown key is the core's to refuse.
+        keys = sorted({key for given in self._options for key in given})
+        options = {key: [given.get(key) for given in self._options] for key in keys}
         observation, self.step_info = self.core.reset(seed=self._seeds, options=options)
         self._returns[:], self._lengths[:] = 0, 0
         self._reset_seeds()
         self._reset_options()
-        return observation
+        return self._seen(observation)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions, shape (num_envs,) or (num_envs, slate_size), for `step_wait`."""
@@ -107,17 +121,23 @@ class SB3VecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         elapsed = round(time.time() - self._began, 6)
         for slot in np.flatnonzero(done).tolist():
+            parts = self.step_info["final_info"]["episode_parts"]
             infos[slot] = {
-                "terminal_observation": self.step_info["final_obs"][slot],
+                "terminal_observation": self._seen(self.step_info["final_obs"][slot]),
                 "TimeLimit.truncated": bool(truncated[slot]),
                 "episode": {
                     "r": float(self._returns[slot]),
                     "l": int(self._lengths[slot]),
                     "t": elapsed,
                 },
+                "episode_parts": {
+                    name: float(part[slot])
+                    for name, part in parts.items()
+                    if not name.startswith("_")
+                },
             }
         self._returns[done], self._lengths[done] = 0, 0
-        return observation, reward.astype(np.float32), done, infos
+        return self._seen(observation), reward.astype(np.float32), done, infos
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Seed environment i with `seed + i` at the next reset; None draws fresh entropy."""
@@ -178,6 +198,9 @@ class SB3VecEnv(VecEnv):
     ) -> list[bool]:
         """True for `Monitor`, whose work this class does itself; else False."""
         return [wrapper_class is Monitor for _ in self._slots(indices)]
+
+    def _seen(self, observation: Observation) -> Any:
+        return observation if self._flat is None else self._flat.encode(observation)
 
     def _slots(self, indices: VecEnvIndices) -> list[int]:
         return [int(slot) for slot in self._get_indices(indices)]

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audience.reward_models.users import POPULATIONS
+
 T = TypeVar("T")
+
+RESET_OPTIONS = ("reset_mask", "user", "history")
+"""Keys of `reset(options=...)`; a single environment has no `reset_mask`."""
 
 
 def whole(name: str, value: int, low: int, high: int | None = None) -> int:
@@ -27,12 +32,36 @@ def one_of(name: str, value: T, choices: Sequence[T]) -> T:
     return value
 
 
+def amount(name: str, value: float, low: float = 0.0) -> float:
+    """The setting as a float, where it is a finite number of at least `low`."""
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    if not number or isinstance(value, bool) or not np.isfinite(value) or value < low:
+        raise ValueError(f"{name} must be a finite number of at least {low:g}, got {value!r}")
+    return float(value)
+
+
+def population_of(value: Any) -> Any:
+    """The setting, where it is the name of a population or a list of pseudonyms."""
+    if isinstance(value, str):
+        return one_of("population", value, POPULATIONS)
+    if not isinstance(value, (Sequence, np.ndarray)) or not all(
+        isinstance(name, str) for name in value
+    ):
+        raise ValueError(
+            f"population must be one of {', '.join(map(repr, POPULATIONS))}, or a list of users' "
+            f"pseudonyms, got {value!r}"
+        )
+    return [str(name) for name in value]
+
+
 def reset_mask(options: dict[str, Any] | None, num_envs: int) -> NDArray[np.bool_]:
     """Which environments to reset, shape (num_envs,): all, or those of `reset_mask`."""
-    unknown = sorted(set(options or {}) - {"reset_mask"})
+    unknown = sorted(map(str, set(options or {}) - set(RESET_OPTIONS)))
     if unknown:
-        raise ValueError(f"options may hold only 'reset_mask', got {', '.join(unknown)}")
-    if not options:
+        raise ValueError(
+            f"options may hold only {', '.join(map(repr, RESET_OPTIONS))}, got {', '.join(unknown)}"
+        )
+    if not options or "reset_mask" not in options:
         return np.ones(num_envs, np.bool_)
     mask = options["reset_mask"]
     fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (num_envs,)
@@ -58,19 +87,48 @@ def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int
     return [None if s is None else int(s) for s in seed]
 
 
-def catalogue_indices(
-    actions: ArrayLike, shape: tuple[int, ...], n_items: int
+def indices(
+    actions: ArrayLike, shape: tuple[int, ...], n_choices: int, what: str
 ) -> NDArray[np.int64]:
-    """The actions as a new int64 array, where they are catalogue indices of this shape."""
-    given = np.asarray(actions)
+    """The actions as a new int64 array, where they are indices of this shape, below `n_choices`.
+
+    Args:
+        actions: As they came.
+        shape: What they must have.
+        n_choices: How many there are to choose from.
+        what: What they are, such as "catalogue indices".
+    """
+    given = as_array(actions)
     if given.shape != shape or given.dtype.kind not in "iu":
         raise ValueError(
-            f"actions must be whole numbers of shape {shape}, one catalogue index for each "
-            f"place of each user's slate, got {given.dtype} of shape {given.shape}"
+            f"actions must be whole numbers of shape {shape}, {what}, one for each place of each "
+            f"user's slate, got {given.dtype} of shape {given.shape}"
         )
-    outside = (given < 0) | (given >= n_items)
+    outside = (given < 0) | (given >= n_choices)
     if outside.any():
         raise ValueError(
-            f"actions must be catalogue indices from 0 to {n_items - 1}, got {given[outside][0]}"
+            f"actions must be {what} from 0 to {n_choices - 1}, got {given[outside][0]}"
         )
     return given.astype(np.int64)
+
+
+def points(actions: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The actions as a new float64 array, where they are numbers in -1…1 of this shape."""
+    given = as_array(actions)
+    if given.shape != shape or given.dtype.kind not in "fiu":
+        raise ValueError(
+            f"actions must be numbers of shape {shape}, an embedding for each place of each "
+            f"user's slate, got {given.dtype} of shape {given.shape}"
+        )
+    outside = ~(np.abs(given) <= 1.0 + 1e-6)  # nan is outside; 1 may have been rounded
+    if outside.any():
+        raise ValueError(f"actions must be numbers from -1 to 1, got {given[outside][0]}")
+    return given.astype(np.float64)
+
+
+def as_array(actions: ArrayLike) -> NDArray[Any]:
+    """The actions as an array; ragged lists become one of objects, which no check passes."""
+    try:
+        return np.asarray(actions)
+    except ValueError:
+        return np.array(None, np.object_)

@@ -15,7 +15,11 @@ ALL = slice(None)
 
 
 def observation_space(
-    n_items: int, n_levels: int, history_size: int, with_mask: bool
+    n_items: int,
+    n_levels: int,
+    history_size: int,
+    with_mask: bool,
+    candidates: int | None = None,
 ) -> spaces.Dict:
     """The space of one user's observation, as specified by `RecommendVectorEnv`."""
     # A scale of one level still needs two numbers: Gymnasium warns of a Box with low == high.
@@ -25,37 +29,57 @@ def observation_space(
         "feedback": spaces.Box(0, top, (history_size,), np.int64),
         "length": spaces.Box(0, history_size, (1,), np.int64),
     }
+    if candidates is not None:
+        parts["candidates"] = spaces.Box(0, n_items - 1, (candidates,), np.int64)
     if with_mask:
-        parts["mask"] = spaces.MultiBinary(n_items)
+        parts["mask"] = spaces.MultiBinary(n_items if candidates is None else candidates)
     return spaces.Dict(parts)
 
 
 class ObservedHistories:
-    """A window of each slot's last events, and the items that it consumed so far.
+    """A window of each slot's last events, and the items that are still open to it.
+
+    Args:
+        slots: Number of slots.
+        n_items: Size of the catalogue.
+        window: Events of the window.
+        repeats: Whether what was consumed stays open.
 
     Attributes:
         items: Catalogue indices, oldest first, left-aligned, 0 past the end, shape (slots, window).
         levels: Their feedback levels, likewise.
         lengths: Events in the window, shape (slots,).
-        consumed: Which items stand in the whole history, shape (slots, items).
-        remaining: Number of items not consumed, shape (slots,).
+        open: Which items may be recommended, shape (slots, items).
+        remaining: Number of open items, shape (slots,).
     """
 
-    def __init__(self, slots: int, n_items: int, window: int, with_mask: bool) -> None:
+    def __init__(self, slots: int, n_items: int, window: int, repeats: bool = False) -> None:
         self.items = np.zeros((slots, window), np.int64)
         self.levels = np.zeros((slots, window), np.int64)
         self.lengths = np.zeros(slots, np.int64)
-        self.consumed = np.zeros((slots, n_items), np.bool_)
+        self.open = np.ones((slots, n_items), np.bool_)
         self.remaining = np.full(slots, n_items, np.int64)
-        self._with_mask = with_mask
+        self._repeats = repeats
 
-    def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
-        """Forget what these slots held; show one history a slot."""
+    def start(
+        self,
+        slots: NDArray[np.int64],
+        histories: Histories,
+        among: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Forget what these slots held; show one history a slot.
+
+        Args:
+            slots: Which.
+            histories: One a slot.
+            among: The only items that are open to each, shape (len(slots), items); None: all.
+        """
         window = self.items.shape[1]
         self.items[slots], self.levels[slots], self.lengths[slots] = histories.padded(window)
-        self.consumed[slots] = False
-        self.consumed[np.repeat(slots, histories.lengths), histories.items] = True
-        self.remaining[slots] = (~self.consumed[slots]).sum(axis=1)
+        self.open[slots] = True if among is None else among
+        if not self._repeats:
+            self.open[np.repeat(slots, histories.lengths), histories.items] = False
+        self.remaining[slots] = self.open[slots].sum(axis=1)
 
     def append(self, response: Response) -> None:
         """Add what was chosen, where something was; a full window drops its oldest event."""
@@ -68,20 +92,14 @@ class ObservedHistories:
         place, item = self.lengths[slots], response.item[slots]
         self.items[slots, place], self.levels[slots, place] = item, response.level[slots]
         self.lengths[slots] += 1
-        self.remaining[slots] -= ~self.consumed[slots, item]
-        self.consumed[slots, item] = True
-
-    def mask(self, rows: Rows = ALL) -> NDArray[np.int8]:
-        """1 where an item may be recommended, shape (rows, items); a new array."""
-        return (~self.consumed[rows]).view(np.int8)
+        if not self._repeats:
+            self.remaining[slots] -= self.open[slots, item]
+            self.open[slots, item] = False
 
     def observe(self, rows: Rows = ALL) -> Observation:
-        """The observation of these rows, batched; new arrays, which later steps leave alone."""
-        observation: Observation = {
+        """The events of these rows, batched; new arrays, which later steps leave alone."""
+        return {
             "item": np.array(self.items[rows]),
             "feedback": np.array(self.levels[rows]),
             "length": np.array(self.lengths[rows, None]),
         }
-        if self._with_mask:
-            observation["mask"] = self.mask(rows)
-        return observation

@@ -23,6 +23,7 @@ class Step:
         reward: Their sum, shape (slots,), float64.
         terminated: Whose user left, shape (slots,).
         truncated: Whose session was cut off, shape (slots,).
+        episode_parts: The parts summed over each slot's episode so far, likewise.
     """
 
     slates: NDArray[np.int64]
@@ -31,6 +32,7 @@ class Step:
     reward: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    episode_parts: dict[str, NDArray[np.float64]]
 
     @property
     def finished(self) -> NDArray[np.bool_]:
@@ -47,10 +49,18 @@ class Step:
                 "item": response.item.copy(),
                 "level": response.level.copy(),
                 "feedback": np.where(chosen, values[response.level], np.nan),
+                "dwell_seconds": response.dwell_seconds.astype(np.float64),
                 "accept_probability": response.accept_probability.astype(np.float64),
+                "disagreement": response.disagreement.astype(np.float64),
+                "leave": response.leave.copy(),
                 "reward_parts": {name: part.copy() for name, part in self.parts.items()},
             },
             present,
         )
         info["_feedback"] &= chosen
+        info["_dwell_seconds"] &= ~np.isnan(response.dwell_seconds)
+        over = self.finished & present
+        if over.any():
+            sums = {name: part.copy() for name, part in self.episode_parts.items()}
+            info |= masked({"episode_parts": sums}, over)
         return info

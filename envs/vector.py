@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -13,17 +15,23 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from audience.envs.checks import catalogue_indices, one_of, reset_mask, seeds_of, whole
+from audience.envs.actions import EMBEDDING_DIM, ActionKind
+from audience.envs.candidates import Generator
+from audience.envs.checks import amount, one_of, population_of, reset_mask, seeds_of, whole
 from audience.envs.default_users import shared_users
 from audience.envs.infos import Info, masked
 from audience.envs.observations import Observation, ObservedHistories, observation_space
+from audience.envs.parts import checked_repeats, checked_reward, new_actions, new_candidates
+from audience.envs.picture import picture
 from audience.envs.screen import screen
+from audience.envs.starts import Starts, Wishes, written_histories
+from audience.envs.states import restore, state_of
 from audience.envs.steps import Step
 from audience.envs.uniforms import Streams
-from audience.reward_models.rewards import FeedbackReward, Reward
+from audience.reward_models.histories import Histories
+from audience.reward_models.rewards import Parts, RewardContext, RewardFunction, unit_rows
 from audience.reward_models.users import (
     DRAWS,
-    POPULATIONS,
     START_EVENTS,
     Assumptions,
     Population,
@@ -35,72 +43,110 @@ RESPONSE_COLUMNS = np.arange(DRAWS)
 USER_COLUMN = np.array([DRAWS])
 """Column of the draw of a session's user, beside those of its responses."""
 
+DAY_SECONDS = 86_400.0
 
-class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+
+class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """Recommend items to `num_envs` simulated users, who all respond in one call a step.
 
     Observation, of each user (a `Dict`; H is `history_size`, batched along a first axis):
         `item`: int64 (H,), catalogue indices of the user's last H events, the start history and
-            then what was chosen in the session, oldest first, left-aligned, 0 from `length` on.
+            then what was chosen in the episode, oldest first, left-aligned, 0 from `length` on.
         `feedback`: int64 (H,), the level of the feedback on each: an index into the user
             model's `scale.values`.
         `length`: int64 (1,), how many of the H places are used.
-        `mask`: int8 (items,), only with `mask_in_observation`: 1 where an item may be
-            recommended, 0 where the user consumed it.
-    Action, of each user: a catalogue index, `Discrete(items)`; for slates
-        `MultiDiscrete([items] * slate_size)`. An item that the user consumed before, in the
-        start history or in the session, and the second copy of an item in a slate, are shown
-        but never chosen.
+        `candidates`: int64 (C,), only with candidates: the catalogue indices that actions
+            index, drawn anew for each step among the items that are open.
+        `mask`: int8 (items,), or (C,) with candidates, only with `mask_in_observation`: 1 where
+            an item may be recommended, 0 where the user consumed it (or the users say no).
+    Action, of each user: with `actions="index"` a catalogue index, `Discrete(items)`, for slates
+        `MultiDiscrete([items] * slate_size)`; with candidates, places among them in their stead.
+        An item that is not open (the user consumed it in the start history or in the episode),
+        and the second copy of an item in a slate, are shown but never chosen. With
+        `actions="embedding"` a point, `Box(-1, 1, (dim,))`, for slates `(slate_size, dim)`: each
+        place shows the open item of the largest inner product that no earlier place shows.
     Reward: float64, the sum of the parts that `reward` computes from the response; by default
         the feedback on the chosen item scaled to 0…1, and 0 if none is chosen.
     Start: a user drawn evenly from `population` (with `in_order`, the slot's own), with the
-        first `start` of that user's real events (all of them where there are fewer).
-    Termination: the user leaves.
-    Truncation: after `step_limit` steps, or when fewer unconsumed items remain than a slate
-        holds; only where the user did not leave.
+        first `start` of that user's real events (all of them where there are fewer); or as
+        `reset(options=...)` says.
+    Termination: the user leaves, for the `sessions_per_episode`-th time.
+    Truncation: after `step_limit` steps, or when fewer open items remain than a slate holds;
+        only where the episode was not terminated.
+    Time: each step takes `seconds_per_step`, and what the user dwelt on the chosen item, where
+        the users know; between two sessions of an episode lie `return_days`.
     Info: arrays with masks `_key`, as Gymnasium's vector environments have them.
-        `action_mask`: int8 (items,), as `mask` above.
-        `user`: pseudonym of the user.
+        `action_mask`: int8 (items,), or (C,), as `mask` above.
+        `candidates`: as above, only with candidates.
+        `user`: pseudonym of the user; "given" for a hand-written history.
+        `session`: which session of the episode runs, from 0.
+        `clock_seconds`: simulated time since the episode began.
         After a step also `choice` (position in the slate) and `item` and `level` of what was
-        chosen, each -1 where nothing was; `feedback`, the value of the level in the log's unit
-        (nan, and masked out, where nothing was chosen); `accept_probability`, the probability
-        with which something of the slate was chosen; and `reward_parts`, a dict.
-    Randomness: all draws are looked up by (key, session, step), and environment i of a vector
+        chosen, each -1 where nothing was; `feedback`, the value of the level in the log's unit,
+        and `dwell_seconds` (each nan, and masked out, where nothing was chosen; the latter too
+        where the users know no dwell times); `accept_probability`, the probability with which
+        something of the slate was chosen; `disagreement`, see `Response`; `leave`, whether the
+        user leaves, be it to return; and `reward_parts`, a dict. At the end of an episode also
+        `episode_parts`, the sums of these over it.
+    Randomness: all draws are looked up by (key, episode, step), and environment i of a vector
         seeded s has the key of a single environment seeded s + i, so it lives the same
-        sessions (but for `in_order`, where the slot decides who comes). `reset()` without a
-        seed goes on to the next session of the same key; the first key, without a seed, comes
+        episodes (but for `in_order`, where the slot decides who comes). `reset()` without a
+        seed goes on to the next episode of the same key; the first key, without a seed, comes
         from `np_random`.
+    State: `get_state` and `set_state` go back to an earlier moment; environments can be pickled
+        and deep-copied, whereby users given as a directory are loaded again, not copied.
 
     Args:
         num_envs: Number of users at a time, at least 1.
         users: A user model, or the directory of a fitted one.
         slate_size: Items shown at each step, at least 1.
-        reward: What a response is worth; `FeedbackReward()` by default.
-        step_limit: Steps after which a session is cut off, at least 1.
-        start: Real events at the start of a session, 1 to START_EVENTS.
+        reward: What a response is worth, a sum of `audience.reward_models.rewards` or a function
+            of (response, context); `FeedbackReward()` by default.
+        pessimism: How often the disagreement of an ensemble of users about the reward is
+            subtracted from it, at least 0; see `UncertaintyPenalty`.
+        step_limit: Steps after which an episode is cut off, at least 1.
+        start: Real events at the start of an episode, 1 to START_EVENTS.
         history_size: Events in the observation (H), at least 1; by default `start +
-            step_limit`, which holds the whole session.
+            step_limit`, which holds the whole episode.
         acceptance: See `Assumptions`, as for the next three.
         popularity_discount: See `Assumptions`.
         leave_after_choice: See `Assumptions`.
         leave_after_skip: See `Assumptions`.
-        population: Whose start histories: "fitting", "validation" or "test" users.
-        in_order: Slot i starts each session with user i of the population (modulo its size)
+        sessions_per_episode: Sessions that a user lives in one episode, at least 1; what
+            happened in one is history for the next.
+        return_days: Days from a leave to the user's return, at least 0; an assumption.
+        seconds_per_step: Seconds that a step takes beside the dwell time, at least 0; an
+            assumption.
+        repeats: Whether consumed items may be chosen again: "never", or "allowed", which needs
+            users that say so by an attribute `allows_repeats`.
+        population: Whose start histories: "fitting", "validation" or "test" users, or a list of
+            pseudonyms of users.
+        in_order: Slot i starts each episode with user i of the population (modulo its size)
             instead of a drawn one: how an evaluation meets every user once.
+        actions: "index" or "embedding".
+        item_vectors: Vectors of the catalogue's items, (items, any width), for embeddings and
+            rewards; by default the users' `text_vectors`, where they have them.
+        embedding_dim: Width of an embedding, at least 1: item vectors that are wider are reduced
+            to their principal components; all are scaled to norm 1.
+        candidates: How many candidates actions index, from `slate_size` to the number of items;
+            by default CANDIDATES above LARGE items, else no candidates but all items.
+        candidate_generator: Proposes them; by default they are drawn by popularity, without
+            replacement. See `audience.envs.candidates.Generator`.
         mask_in_observation: Whether `mask` stands in the observation, for algorithms that
             take no masks.
-        autoreset_mode: When a finished session makes place for the next, as in Gymnasium's
+        autoreset_mode: When a finished episode makes place for the next, as in Gymnasium's
             own vector environments: at the next step, whose action is then ignored
             (`NEXT_STEP`); at once, with `final_obs` and `final_info` in the info
             (`SAME_STEP`); or by `reset(options={"reset_mask": ...})` (`DISABLED`).
-        render_mode: None, or "ansi": `render()` returns a screen of text for each user.
+        render_mode: None; "ansi", where `render()` returns a screen of text for each user; or
+            "rgb_array", a picture, uint8 (height, width, 3), for each.
 
     Raises:
         ValueError: A setting breaks its rule, or the population has no users.
         UserModelError: `users` is a directory that holds no sound user model.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
 
     def __init__(
         self,
@@ -108,7 +154,8 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         *,
         users: str | Path | UserModel | None = None,
         slate_size: int = 1,
-        reward: Reward | None = None,
+        reward: RewardFunction | None = None,
+        pessimism: float = 0.0,
         step_limit: int = 30,
         start: int = START_EVENTS,
         history_size: int | None = None,
@@ -116,12 +163,24 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         popularity_discount: float = Assumptions.popularity_discount,
         leave_after_choice: float | None = Assumptions.leave_after_choice,
         leave_after_skip: float | None = Assumptions.leave_after_skip,
-        population: Population = "fitting",
+        sessions_per_episode: int = 1,
+        return_days: float = 1.0,
+        seconds_per_step: float = 10.0,
+        repeats: Literal["never", "allowed"] = "never",
+        population: Population | Sequence[str] = "fitting",
         in_order: bool = False,
+        actions: ActionKind = "index",
+        item_vectors: NDArray[np.floating] | None = None,
+        embedding_dim: int = EMBEDDING_DIM,
+        candidates: int | None = None,
+        candidate_generator: Generator | None = None,
         mask_in_observation: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
+        self._settings = {
+            name: value for name, value in locals().items() if name not in ("self", "__class__")
+        }
         if users is None:
             raise ValueError(
                 "users is required: pass the directory of a fitted user model (written by "
@@ -132,8 +191,8 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         self.slate_size = whole("slate_size", slate_size, 1)
         self.step_limit = whole("step_limit", step_limit, 1)
         self.start = whole("start", start, 1, START_EVENTS)
-        whole_session = self.start + self.step_limit
-        window = whole_session if history_size is None else history_size
+        whole_episode = self.start + self.step_limit
+        window = whole_episode if history_size is None else history_size
         self.history_size = whole("history_size", window, 1)
         n_items = len(self.users.catalogue)
         if self.slate_size > n_items - self.start:
@@ -141,13 +200,12 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
                 f"slate_size must be at most {n_items - self.start} (the {n_items} items of the "
                 f"catalogue less start={self.start} consumed ones), got {self.slate_size}"
             )
-        if reward is not None and not callable(reward):
-            raise TypeError(
-                f"reward must be callable with (response, scale), such as FeedbackReward(), "
-                f"got {reward!r}"
-            )
-        self.reward: Reward = FeedbackReward() if reward is None else reward
-        self.population = one_of("population", population, POPULATIONS)
+        self.sessions_per_episode = whole("sessions_per_episode", sessions_per_episode, 1)
+        self.return_days = amount("return_days", return_days)
+        self.seconds_per_step = amount("seconds_per_step", seconds_per_step)
+        self.pessimism = amount("pessimism", pessimism)
+        self.repeats = checked_repeats(repeats, self.users)
+        self.population = population_of(population)
         self.render_mode = one_of(
             "render_mode", render_mode, (None, *type(self).metadata["render_modes"])
         )
@@ -159,33 +217,47 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
             acceptance, popularity_discount, leave_after_choice, leave_after_skip
         )
         self.in_order = in_order
-        self._starts = self.users.starts(population).at_least(1).first(self.start)
-        if len(self._starts) == 0:
-            raise ValueError(
-                f"population must have users with events, but the user model has none for "
-                f"{population!r}; pick another of {', '.join(POPULATIONS)}"
-            )
+        self.mask_in_observation = mask_in_observation
+        self._given_vectors = item_vectors
+        self._starts = Starts(self.users, self.population, self.start)
+        self.candidates = new_candidates(
+            candidates, candidate_generator, self.users, self.num_envs, self.slate_size
+        )
+        self.actions = new_actions(
+            actions,
+            self.slate_size,
+            n_items if self.candidates is None else self.candidates.items.shape[1],
+            self.candidates is not None,
+            whole("embedding_dim", embedding_dim, 1),
+            lambda: self.item_vectors,
+        )
 
         self.single_observation_space = observation_space(
-            n_items, len(self.users.scale), self.history_size, mask_in_observation
+            n_items,
+            len(self.users.scale),
+            self.history_size,
+            mask_in_observation,
+            None if self.candidates is None else self.candidates.items.shape[1],
         )
-        self.single_action_space: spaces.Space[Any] = (
-            spaces.Discrete(n_items)
-            if self.slate_size == 1
-            else spaces.MultiDiscrete([n_items] * self.slate_size)
-        )
+        self.single_action_space: spaces.Space[Any] = self.actions.space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
         self._sessions = self.users.open(self.num_envs, self.slate_size, self.assumptions)
         self._observed = ObservedHistories(
-            self.num_envs, n_items, self.history_size, mask_in_observation
+            self.num_envs, n_items, self.history_size, self.repeats == "allowed"
         )
         self._streams = Streams(self.num_envs)
         self._finished = np.zeros(self.num_envs, np.bool_)
         self.steps = np.zeros(self.num_envs, np.int64)
-        self.user_names = np.zeros(self.num_envs, self._starts.users.dtype)
+        self.session = np.zeros(self.num_envs, np.int64)
+        self.clock = np.zeros(self.num_envs)
+        self.user_names = np.full(self.num_envs, "", self._starts.name_type)
         self.last_step: Step | None = None
+        # The last item: vectors of too few rows fail now, not somewhere in a training.
+        context = self._context(np.full((self.num_envs, self.slate_size), n_items - 1))
+        self.reward: RewardFunction = checked_reward(reward, self.pessimism, context)
+        self._episode_parts: Parts = {}
 
     def reset(
         self,
@@ -193,22 +265,36 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, Info]:
-        """Begin a new session in all environments, or in those of `options["reset_mask"]`.
+        """Begin a new episode in all environments, or in those of `options["reset_mask"]`.
 
         Args:
             seed: Environment i is seeded with `seed + i`, or with entry i of a sequence; None
-                goes on to the next session of the key.
-            options: `reset_mask`, which environments to reset, bool (num_envs,).
+                goes on to the next episode of the key.
+            options: `reset_mask`, which environments to reset, bool (num_envs,); `user`, the
+                pseudonym of the user to begin with, of any population; `history`, a hand-written
+                start in a user's stead, [(item id, feedback), ...]. The latter two for all
+                environments, or as a list of one (or None) for each.
 
         Raises:
-            ValueError: Another option, or a mask or sequence of another shape.
+            ValueError: An option is unknown or breaks its rule.
         """
         slots = reset_mask(options, self.num_envs)
+        wishes = Wishes.of(
+            options or {},
+            self.num_envs,
+            self._starts,
+            self.users.catalogue,
+            self.users.scale,
+            len(self.users.catalogue) - self.slate_size,
+            self.repeats == "allowed",
+        )
+        seeds = seeds_of(seed, self.num_envs)
         if seed is None or isinstance(seed, int):
             super().reset(seed=seed)
-        self._streams.seed(seeds_of(seed, self.num_envs), slots, lambda: self.np_random)
-        self._begin(slots)
-        return self._observed.observe(), self._situation(slots)
+        self._streams.seed(seeds, slots, lambda: self.np_random)
+        self._begin(slots, wishes)
+        self._renew_candidates()
+        return self._observe(), self._situation(slots)
 
     def step(
         self, actions: ArrayLike
@@ -216,17 +302,19 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         """Show every user a slate.
 
         Raises:
-            ValueError: An action is no whole number, out of range or of the wrong shape.
-            ResetNeeded: `reset` has not been called, or not after a session finished.
+            ValueError: An action is of the wrong kind or shape, or out of range.
+            ResetNeeded: `reset` has not been called, or not after an episode finished.
         """
-        slates = self._slates(actions)
-        resting = self._resting()
-        active = ~resting
+        checked = self.actions.checked(actions, (self.num_envs,))
+        active = ~self._resting()
+        resting = ~active
+        slates = self.actions.slates(checked, self._open, self._named())
         uniforms = self._streams.draw(RESPONSE_COLUMNS, self.steps)
         response = self._sessions.respond(slates, uniforms, active)
+        parts = self._paid(slates, response, active)
         self._observed.append(response)
         self.steps += active
-        step = self.last_step = self._judge(slates, response, active)
+        step = self.last_step = self._judge(slates, response, parts, active)
         self._finished = step.finished
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             info = step.told(self.users.scale, active & ~step.finished) | self._final(step)
@@ -234,53 +322,122 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
         else:
             info = step.told(self.users.scale, active)
             self._begin(resting)  # none in DISABLED mode
+        self._renew_candidates()
         info |= self._situation(np.ones_like(active))
-        return self._observed.observe(), step.reward, step.terminated, step.truncated, info
+        return self._observe(), step.reward, step.terminated, step.truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions are open: items not consumed, bool (num_envs, slate_size * items).
+        """Which items (or candidates) are open, bool (num_envs, slate_size * items).
 
         The form that sb3-contrib's MaskablePPO takes, each place of a slate with its own copy.
         """
-        return np.tile(~self._observed.consumed, (1, self.slate_size))
+        return np.tile(self._open(), (1, self.slate_size))
 
     def history(self, slot: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Items and levels of the last events of a slot's user, as far as observed."""
         length = self._observed.lengths[slot]
         return self._observed.items[slot, :length], self._observed.levels[slot, :length]
 
-    def render(self) -> tuple[str, ...] | None:
-        """A screen of text for each user, with `render_mode="ansi"`; else None."""
+    @cached_property
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """Vectors of the items, of norm 1 (or 0), shape (items, dim); None where there are none.
+
+        Raises:
+            ValueError: `item_vectors` does not give one row for each item.
+        """
+        given = self._given_vectors
+        vectors = getattr(self.users, "text_vectors", None) if given is None else given
+        if vectors is None:
+            return None
+        n_items, found = len(self.users.catalogue), unit_rows(vectors)
+        if len(found) != n_items or not found.any():
+            raise ValueError(
+                f"item_vectors must have one row for each of the {n_items} items, not all of "
+                f"zeros, got shape {found.shape}"
+            )
+        return found
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A screen of text or a picture for each user, as `render_mode` says; None without."""
         if self.render_mode is None:
             return None
-        return tuple(screen(self, slot) for slot in range(self.num_envs))
+        draw = picture if self.render_mode == "rgb_array" else screen
+        return tuple(draw(self, slot) for slot in range(self.num_envs))
 
-    def _begin(self, which: NDArray[np.bool_]) -> None:
-        """Begin the next session in these slots."""
+    def get_state(self) -> dict[str, Any]:
+        """A copy of all that the coming episodes depend on, but the settings and the users.
+
+        Raises:
+            TypeError: The user model's sessions cannot tell their state.
+        """
+        return state_of(self)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` gave, here or in an environment of the same settings.
+
+        Raises:
+            ValueError: The state is that of an environment of other settings.
+        """
+        restore(self, state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.get_state() if self._streams.keyed.any() else None
+        return {"settings": self._settings, "state": state, "spaces": self._spaces()}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        RecommendVectorEnv.__init__(self, **pickled["settings"])
+        self.__dict__.update(pickled["spaces"])
+        if pickled["state"] is not None:
+            self.set_state(pickled["state"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RecommendVectorEnv:
+        other = object.__new__(type(self))
+        memo[id(self)] = other
+        own = self.__getstate__()
+        # The users are shared: they hold no state of an environment.
+        other.__setstate__({**own, "spaces": deepcopy(own["spaces"], memo)})
+        return other
+
+    def _spaces(self) -> dict[str, Any]:
+        """The spaces with the state of their generators, and what registration gave."""
+        names = ("action_space", "single_action_space", "observation_space", "spec")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _begin(self, which: NDArray[np.bool_], wishes: Wishes | None = None) -> None:
+        """Begin the next episode in these slots."""
         slots = np.flatnonzero(which)
         if len(slots) == 0:
             return
         self._streams.episodes[slots] += 1
-        self.steps[slots] = 0
+        self.steps[slots], self.session[slots], self.clock[slots] = 0, 0, 0.0
         self._finished[slots] = False
+        for total in self._episode_parts.values():
+            total[slots] = 0.0
         if self.in_order:
             who = slots % len(self._starts)
         else:
             draw = self._streams.draw(USER_COLUMN, self.steps, slots)[:, 0]
             who = (draw * len(self._starts)).astype(np.int64)
-        histories = self._starts.take(who)
-        self.user_names[slots] = histories.users
-        self._observed.start(slots, histories)
-        self._sessions.start(slots, histories)
+        rows = self._starts.members[who]
+        if wishes is not None:
+            rows = np.where(wishes.rows[slots] >= 0, wishes.rows[slots], rows)
+            written = np.array([wishes.histories[slot] is not None for slot in slots])
+            events = [history for slot in slots if (history := wishes.histories[slot])]
+            self._start(slots[written], written_histories(events))
+            slots, rows = slots[~written], rows[~written]
+        self._start(slots, self._starts.everyone.take(rows))
 
-    def _slates(self, actions: ArrayLike) -> NDArray[np.int64]:
-        """The actions as slates, shape (num_envs, slate_size)."""
-        shape = (self.num_envs,) if self.slate_size == 1 else (self.num_envs, self.slate_size)
-        chosen = catalogue_indices(actions, shape, len(self.users.catalogue))
-        return chosen.reshape(self.num_envs, self.slate_size)
+    def _start(self, slots: NDArray[np.int64], histories: Histories) -> None:
+        if len(slots) == 0:
+            return
+        self.user_names[slots] = histories.users
+        self._sessions.start(slots, histories)
+        open_items = getattr(self._sessions, "open_items", None)
+        among = None if open_items is None else open_items(slots)
+        self._observed.start(slots, histories, among)
 
     def _resting(self) -> NDArray[np.bool_]:
-        """The slots whose session finished at the last step, and begins anew at this one."""
+        """The slots whose episode finished at the last step, and begins anew at this one."""
         if not self._streams.keyed.all():
             raise ResetNeeded("step needs a running session: call reset() first")
         if self._finished.any() and self.autoreset_mode is AutoresetMode.DISABLED:
@@ -290,34 +447,98 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]
             )
         return self._finished
 
-    def _judge(
+    def _context(self, slates: NDArray[np.int64]) -> RewardContext:
+        observed = self._observed
+        return RewardContext(
+            self.users.scale,
+            slates,
+            observed.items,
+            observed.levels,
+            observed.lengths,
+            lambda: self.item_vectors,
+        )
+
+    def _paid(
         self, slates: NDArray[np.int64], response: Response, active: NDArray[np.bool_]
-    ) -> Step:
-        """What the response is worth, and whether the session ends with it."""
+    ) -> Parts:
+        """The parts of the reward, 0 where no user took part; adds them to the episode's."""
         parts = {
             name: np.where(active, part, 0.0)
-            for name, part in self.reward(response, self.users.scale).items()
+            for name, part in self.reward(response, self._context(slates)).items()
         }
+        for name, part in parts.items():
+            total = self._episode_parts.setdefault(name, np.zeros(self.num_envs))
+            total += part
+        return parts
+
+    def _judge(
+        self,
+        slates: NDArray[np.int64],
+        response: Response,
+        parts: Parts,
+        active: NDArray[np.bool_],
+    ) -> Step:
+        """Whether the user stays, leaves for good or returns, and what time it is."""
         reward = np.sum([np.zeros(self.num_envs), *parts.values()], axis=0)
-        terminated = response.leave & active
+        leaves = response.leave & active
+        terminated = leaves & (self.session == self.sessions_per_episode - 1)
         over = (self.steps >= self.step_limit) | (self._observed.remaining < self.slate_size)
-        return Step(slates, response, parts, reward, terminated, over & ~terminated & active)
+        truncated = over & ~terminated & active
+        returns = leaves & ~terminated & ~truncated
+        seconds = self.seconds_per_step + np.nan_to_num(response.dwell_seconds)
+        self.clock += np.where(active, seconds, 0.0) + returns * self.return_days * DAY_SECONDS
+        self.session += returns
+        sums = self._episode_parts
+        return Step(slates, response, parts, reward, terminated, truncated, sums)
+
+    def _named(self) -> NDArray[np.int64] | None:
+        """Catalogue indices of the candidates, shape (num_envs, C); None where there are none."""
+        return None if self.candidates is None else self.candidates.items
+
+    def _open(self) -> NDArray[np.bool_]:
+        """Which items, or candidates, may be recommended, shape (num_envs, items or C)."""
+        return (
+            self._observed.open if self.candidates is None else self.candidates.mask(self._observed)
+        )
+
+    def _renew_candidates(self) -> None:
+        if self.candidates is not None:
+            self.candidates.renew(
+                self._observed, lambda columns: self._streams.draw(columns, self.steps)
+            )
+
+    def _observe(self) -> Observation:
+        """The observation of all slots; new arrays, which later steps leave alone."""
+        observation = self._observed.observe()
+        if self.candidates is not None:
+            observation["candidates"] = self.candidates.items.copy()
+        if self.mask_in_observation:
+            observation["mask"] = self._open().astype(np.int8)
+        return observation
 
     def _situation(self, present: NDArray[np.bool_]) -> Info:
         """What is known of these slots, at a reset too."""
-        mask, user = self._observed.mask(), self.user_names.copy()
-        return masked({"action_mask": mask, "user": user}, present)
+        info = {
+            "action_mask": self._open().astype(np.int8),
+            "user": self.user_names.copy(),
+            "session": self.session.copy(),
+            "clock_seconds": self.clock.copy(),
+        }
+        if self.candidates is not None:
+            info["candidates"] = self.candidates.items.copy()
+        return masked(info, present)
 
     def _final(self, step: Step) -> Info:
-        """The last observation and info of the sessions that finished, before they make place."""
+        """The last observation and info of the episodes that finished, before they make place."""
         finished = step.finished
         slots = np.flatnonzero(finished)
         if len(slots) == 0:
             return {}
-        batch = self._observed.observe(slots)
+        self._renew_candidates()
+        batch = self._observe()
         observations = np.full(self.num_envs, None, np.object_)
-        for row, slot in enumerate(slots):  # Gymnasium's form: an object a finished slot
-            observations[slot] = {key: value[row].copy() for key, value in batch.items()}
+        for slot in slots:  # Gymnasium's form: an object a finished slot
+            observations[slot] = {key: value[slot].copy() for key, value in batch.items()}
         told = step.told(self.users.scale, finished) | self._situation(finished)
         return {
             "final_obs": observations,

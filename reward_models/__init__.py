@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from audience.reward_models.errors import LogError, TextEncoderError, UserModelError
     from audience.reward_models.histories import Histories
     from audience.reward_models.log import InteractionLog
-    from audience.reward_models.rewards import FeedbackReward, Reward
+    from audience.reward_models.replay import ReplayUsers
+    from audience.reward_models.rewards import (
+        ChoiceReward,
+        DiversityReward,
+        DwellReward,
+        FeedbackReward,
+        LikeReward,
+        RepetitionPenalty,
+        Reward,
+        RewardContext,
+        StayBonus,
+        UncertaintyPenalty,
+    )
     from audience.reward_models.text import BertTextEncoder
     from audience.reward_models.users import Assumptions, UserModel, load_users
 
@@ -25,12 +37,21 @@ _HOMES = {
     "BehaviourModel": "behaviour",
     "BertTextEncoder": "text",
     "BertUserModel": "bert_users",
+    "ChoiceReward": "rewards",
+    "DiversityReward": "rewards",
+    "DwellReward": "rewards",
     "FeedbackReward": "rewards",
     "Histories": "histories",
     "InteractionLog": "log",
+    "LikeReward": "rewards",
     "LogError": "errors",
+    "RepetitionPenalty": "rewards",
+    "ReplayUsers": "replay",
     "Reward": "rewards",
+    "RewardContext": "rewards",
+    "StayBonus": "rewards",
     "TextEncoderError": "errors",
+    "UncertaintyPenalty": "rewards",
     "UserModel": "users",
     "UserModelError": "errors",
     "load_users": "users",
@@ -42,12 +63,21 @@ __all__ = [
     "BehaviourModel",
     "BertTextEncoder",
     "BertUserModel",
+    "ChoiceReward",
+    "DiversityReward",
+    "DwellReward",
     "FeedbackReward",
     "Histories",
     "InteractionLog",
+    "LikeReward",
     "LogError",
+    "RepetitionPenalty",
+    "ReplayUsers",
     "Reward",
+    "RewardContext",
+    "StayBonus",
     "TextEncoderError",
+    "UncertaintyPenalty",
     "UserModel",
     "UserModelError",
     "load_users",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ F64 = NDArray[np.float64]
 
 ROOM = 64
 """Events of a slot that there is room for at first; it doubles as needed."""
+
+STATE = ("scores", "met", "items", "levels", "count")
+"""What `JudgeStates` keeps between steps."""
 
 
 class JudgeStates:
@@ -119,6 +122,15 @@ class JudgeSessions:
         leave = (uniforms[:, LEAVE] < hazard) & active
         none = np.zeros(len(slates))
         return Response(choice, item, level, leave, accept, none + np.nan, none)
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Copies of all that later responses depend on."""
+        return {name: getattr(self.states, name).copy() for name in STATE}
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from what `get_state` gave."""
+        for name in STATE:
+            setattr(self.states, name, state[name].copy())
 
 
 def drawn(probabilities: F64, uniforms: F64) -> I64:

@@ -56,7 +56,8 @@ class ScriptedUsers:
     they are born with. Items of one topic are alike but for their popularity, which decides
     what newborn users and a `popularity` log meet, and nothing else.
 
-    A consumed item, and the second copy of an item in a slate, are never chosen. Choice follows
+    A consumed item (unless `allows_repeats`), and the second copy of an item in a slate, are never
+    chosen. Choice follows
     Luce's rule over the slate and an outside option of utility 0. The users bring laws of their
     own for all that `Assumptions` states, and ignore all its fields.
 
@@ -66,6 +67,7 @@ class ScriptedUsers:
         n_topics: Topics, 2 to the number of TOPICS.
         seed: Of items' popularity and of users' births.
         habits: The law of their responses.
+        allows_repeats: Whether a consumed item may be chosen again (`repeats="allowed"`).
 
     Attributes:
         topics: Topic of each item, shape (items,), int64.
@@ -81,6 +83,7 @@ class ScriptedUsers:
         *,
         seed: int = 0,
         habits: Habits | None = None,
+        allows_repeats: bool = False,
     ) -> None:
         if not 2 <= n_topics <= len(TOPICS):
             raise ValueError(f"n_topics must be from 2 to {len(TOPICS)}, got {n_topics!r}")
@@ -90,7 +93,7 @@ class ScriptedUsers:
                 f"events), got {n_items!r}"
             )
         self.habits = habits if habits is not None else Habits()
-        self.n_topics, self.seed = n_topics, seed
+        self.n_topics, self.seed, self.allows_repeats = n_topics, seed, allows_repeats
         self.topics = np.arange(n_items) % n_topics
         self.scale = FeedbackScale(tuple(float(level + 1) for level in range(LEVELS)))
         generator = np.random.default_rng([seed, 0])
@@ -128,15 +131,16 @@ class ScriptedUsers:
     ) -> NDArray[np.float32]:
         """Expected reward of each item, shown alone, after each history, shape (n, items).
 
-        -inf for consumed items. `levels`, `assumptions`, `slate_size` and `top` change nothing:
-        the truth needs none of them.
+        -inf for consumed items, unless they may be chosen again. `levels`, `assumptions`,
+        `slate_size` and `top` change nothing: the truth needs none of them.
         """
         del levels, assumptions, slate_size, top
         utility = self.habits.utilities(self.recent(items, lengths), self.n_topics)
         value = expit(utility) * (self.habits.level_shares(utility) @ self.scale.scaled)
         scores = value[:, self.topics]
-        rows, places = np.nonzero(np.arange(items.shape[1]) < lengths[:, None])
-        scores[rows, items[rows, places]] = -np.inf
+        if not self.allows_repeats:
+            rows, places = np.nonzero(np.arange(items.shape[1]) < lengths[:, None])
+            scores[rows, items[rows, places]] = -np.inf
         return scores.astype(np.float32)
 
     def recent(self, items: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ class ScriptedSessions:
         items, _, lengths = histories.padded()
         self._recent[slots] = self.users.recent(items, lengths)
         self.consumed[slots] = False
-        self.consumed[np.repeat(slots, histories.lengths), histories.items] = True
+        self.consumed[
+            np.repeat(slots, histories.lengths), histories.items
+        ] = not self.users.allows_repeats
 
     def respond(
         self,
@@ -71,6 +73,14 @@ class ScriptedSessions:
             np.zeros(self.slots),
         )
 
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Copies of all that later responses depend on."""
+        return {"recent": self._recent.copy(), "consumed": self.consumed.copy()}
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from what `get_state` gave."""
+        self._recent[:], self.consumed[:] = state["recent"], state["consumed"]
+
     def _shown(self, slates: NDArray[np.int64]) -> tuple[F64, F64]:
         """Utility and choice weight of each place, each of shape (slots, slate)."""
         rows, size = np.arange(self.slots)[:, None], slates.shape[1]
@@ -85,7 +95,7 @@ class ScriptedSessions:
     def _remember(self, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         self._recent[rows, 1:] = self._recent[rows, :-1]
         self._recent[rows, 0] = self.users.topics[items]
-        self.consumed[rows, items] = True
+        self.consumed[rows, items] = not self.users.allows_repeats
 
 
 def _luce(weight: F64, uniform: F64) -> tuple[NDArray[np.int64], F64]:

@@ -89,9 +89,9 @@ class Response:
         accept_probability: Probability that something of the slate is chosen, shape (slots,).
         dwell_seconds: Time spent with the chosen item, shape (slots,); nan where nothing was
             chosen, and everywhere for users that learned no dwell times.
-        disagreement: Standard deviation of the expected reward of the slate (feedback scaled
-            to 0…1, 0 if none is chosen) between the members of an ensemble, shape (slots,);
-            0 for users of one member.
+        disagreement: Standard deviation, between the members of an ensemble, of the expected
+            feedback on the chosen item (scaled to 0…1), shape (slots,); 0 where nothing was
+            chosen, and for users of one member.
     """
 
     choice: NDArray[np.int64]
@@ -104,7 +104,13 @@ class Response:
 
 
 class Sessions(Protocol):
-    """A block of running sessions, one a slot."""
+    """A block of running sessions, one a slot.
+
+    They may have more, which environments use where it is there: `get_state() -> dict` (copies
+    of all that later responses depend on) and `set_state(state)`, for saving and copying; and
+    `open_items(slots)`, after `start`, the only items that these sessions may be shown, bool
+    (slots, items).
+    """
 
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
@@ -132,7 +138,11 @@ class Sessions(Protocol):
 
 @runtime_checkable
 class UserModel(Protocol):
-    """Simulated users: a catalogue, a feedback scale, start histories and responses."""
+    """Simulated users: a catalogue, a feedback scale, start histories and responses.
+
+    They may have more: `text_vectors`, shape (items, dim), which environments look embeddings up
+    in; and `allows_repeats`, true where consumed items may be chosen again.
+    """
 
     @property
     def catalogue(self) -> Catalogue:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,7 @@ from audience.reward_models.users import (
     CHOICE,
     FEEDBACK,
     LEAVE,
+    POPULATIONS,
     START_EVENTS,
     Assumptions,
     Population,
@@ -32,6 +33,7 @@ from audience.reward_models.users import (
 if TYPE_CHECKING:
     from audience.reward_models.bert_users import BertUserModel
     from audience.reward_models.log import InteractionLog
+    from audience.reward_models.replay import ReplayUsers
 
 USERS: dict[Population, int] = {"fitting": 40, "validation": 8, "test": 10}
 
@@ -131,6 +133,13 @@ class TinySessions:
             np.zeros(slots),
         )
 
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name).copy() for name in ("total", "events", "consumed")}
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        for name, value in state.items():
+            getattr(self, name)[:] = value
+
 
 @pytest.fixture(scope="session")
 def make_tiny_users() -> Callable[..., TinyUsers]:
@@ -146,6 +155,45 @@ def make_tiny_users() -> Callable[..., TinyUsers]:
 def tiny_users(make_tiny_users: Callable[..., TinyUsers]) -> TinyUsers:
     """A closed-form user model of 30 items, 5 levels, 40 / 8 / 10 users with 8 events each."""
     return make_tiny_users()
+
+
+def real_level(user: int, item: int) -> int:
+    """What user number `user` (over all populations) of `make_replay_users` gives to an item."""
+    return (3 * user + item) % 5
+
+
+@pytest.fixture(scope="session")
+def make_replay_users() -> Callable[[dict[Population, list[int]]], ReplayUsers]:
+    """A maker of replayed users with these numbers of events among 80 items, 5 levels."""
+    from audience.reward_models.replay import ReplayUsers
+
+    def make(lengths: dict[Population, list[int]]) -> ReplayUsers:
+        generator = np.random.default_rng(0)
+        histories, user = {}, 0
+        for population in POPULATIONS:
+            events = []
+            for length in lengths.get(population, []):
+                items = generator.permutation(80)[:length].tolist()
+                events.append([(item, real_level(user, item)) for item in items])
+                user += 1
+            histories[population] = Histories.from_lists(events)
+        catalogue = Catalogue(
+            np.array([f"i{item}" for item in range(80)]),
+            np.array([f"Item number {item}" for item in range(80)]),
+            np.ones(80, np.int64),
+            np.full(80, 3.0),
+        )
+        return ReplayUsers(catalogue, FeedbackScale((1.0, 2.0, 3.0, 4.0, 5.0)), histories)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def replay_users(make_replay_users: Callable[[dict[Population, list[int]]], ReplayUsers]) -> Any:
+    """6 fitting, 2 validation and 5 test users with 48 to 80 events."""
+    return make_replay_users(
+        {"fitting": [48, 50, 55, 60, 70, 80], "validation": [50, 51], "test": [48, 50, 60, 61, 80]}
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,8 @@ from audience.envs import RecommendEnv
 def test_info_is_in_pythons_own_numbers(tiny_users: Any) -> None:
     env = RecommendEnv(users=tiny_users, acceptance=0.5)
     _, info = env.reset(seed=0)
-    assert set(info) == {"action_mask", "user"} and info["user"].startswith("fitting-")
+    assert set(info) == {"action_mask", "user", "session", "clock_seconds"}
+    assert info["user"].startswith("fitting-") and info["session"] == info["clock_seconds"] == 0
     kinds = set()
     for _ in range(30):
         _, reward, terminated, truncated, info = env.step(int(info["action_mask"].argmax()))
@@ -46,15 +47,15 @@ def test_finished_session_needs_a_reset(tiny_users: Any) -> None:
 
 def test_errors(tiny_users: Any) -> None:
     env = RecommendEnv(users=tiny_users, slate_size=2)
-    with pytest.raises(ValueError, match="options must be empty or None, got user"):
-        env.reset(options={"user": "a"})
+    with pytest.raises(ValueError, match="only 'user' or 'history', got reset_mask"):
+        env.reset(options={"reset_mask": np.ones(1, np.bool_)})
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"shape \(2,\).*got int64 of shape \(\)"):
         env.step(1)
     with pytest.raises(ValueError, match="from 0 to 29, got 30"):
         env.step([1, 30])
     with pytest.raises(ValueError, match="render_mode must be one of None, 'ansi', 'human'"):
-        RecommendEnv(users=tiny_users, render_mode="rgb_array")
+        RecommendEnv(users=tiny_users, render_mode="depth_array")
     with pytest.raises(TypeError, match="unexpected keyword argument 'slates'"):
         RecommendEnv(users=tiny_users, slates=2)
 

@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode
 
 from audience.envs import RecommendEnv, RecommendVectorEnv
 from audience.envs.infos import of_slot
+from audience.reward_models.rewards import RewardContext
 from audience.reward_models.users import Response
 
 
@@ -282,7 +283,7 @@ def test_reward_is_scaled_feedback_by_default(tiny_users: Any) -> None:
 
 
 def test_reward_is_the_sum_of_its_parts_where_a_user_took_part(tiny_users: Any) -> None:
-    def paid(response: Response, scale: Any) -> dict[str, np.ndarray]:
+    def paid(response: Response, context: RewardContext) -> dict[str, np.ndarray]:
         return {"shown": np.full(6, -0.5), "chosen": (response.choice >= 0) * 2.0}
 
     env = RecommendVectorEnv(6, users=tiny_users, reward=paid, step_limit=2)
@@ -351,7 +352,7 @@ def test_illegal_actions(tiny_users: Any, actions: Any, message: str) -> None:
         ({"leave_after_skip": -0.1}, "leave_after_skip must be"),
         ({"population": "train"}, "population must be one of 'fitting', 'validation', 'test'"),
         ({"autoreset_mode": "Never"}, "autoreset_mode must be one of 'NextStep'"),
-        ({"render_mode": "rgb_array"}, "render_mode must be one of None, 'ansi', got 'rgb_array'"),
+        ({"render_mode": "human"}, "render_mode must be one of None, 'ansi', 'rgb_array', got"),
     ],
 )
 def test_bad_settings(tiny_users: Any, settings: dict[str, Any], message: str) -> None:
@@ -369,7 +370,7 @@ def test_bad_types(tiny_users: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"options": {"user": "a"}}, "options may hold only 'reset_mask', got user"),
+        ({"options": {"who": "a"}}, "may hold only 'reset_mask', 'user', 'history', got who"),
         ({"options": {"reset_mask": [True, False]}}, "must be a bool array"),
         ({"options": {"reset_mask": np.zeros(2, np.bool_)}}, "at least one True"),
         ({"seed": [1]}, "one such .* for each of the 2 environments"),
