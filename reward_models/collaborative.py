@@ -107,6 +107,37 @@ def follower_matrix(histories: Histories, n_items: int) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
+OVERLAP = 20.0
+"""Users in common at which a similarity of neighbours is halved."""
+
+
+def adjusted_cosine(
+    histories: Histories, residuals: F64, n_items: int, overlap: float = OVERLAP
+) -> NDArray[np.float32]:
+    """Similarity of items' feedback (Sarwar et al., WWW 2001): its positive part, damped.
+
+    Args:
+        histories: Events of the fitting users.
+        residuals: Feedback of each event beyond its item's and user's mean, shape (events,).
+        n_items: Size of the catalogue.
+        overlap: Users in common at which a similarity is halved.
+
+    Returns:
+        Cosine over common users, shape (items, items), float32, zero diagonal.
+    """
+    present = interaction_matrix(histories, n_items)
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    weighted = sp.csr_matrix(
+        (residuals.astype(np.float32), (users, histories.items)), present.shape
+    )
+    norms = np.sqrt((weighted.power(2).T @ present).toarray())
+    cosine = (weighted.T @ weighted).toarray() / np.maximum(norms * norms.T, 1e-6)
+    common = (present.T @ present).toarray()
+    similarity = np.maximum(cosine, 0.0) * common / (common + overlap)
+    similarity[np.diag_indices(n_items)] = 0
+    return similarity.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ExplicitFactors:
     """Biased matrix factorisation: value = mean + item_bias[i] + [1, item_factors[i]] . user.
@@ -170,11 +201,11 @@ def explicit_als(
     for _ in range(rounds):
         design = np.column_stack([np.ones(n_items), item_factors])
         residual = values - mean - item_bias[items]
-        user = _ridge(design[items], residual, users, len(histories), precision)
+        user = ridge(design[items], residual, users, len(histories), precision)
         # An item's regressors are [1, the user's taste]; the user's bias is an offset.
         regressors = np.column_stack([np.ones(len(histories)), user[:, 1:]])
         residual = values - mean - user[users, 0]
-        item = _ridge(
+        item = ridge(
             regressors[users[by_item]], residual[by_item], items[by_item], n_items, precision
         )
         item_bias, item_factors = item[:, 0], item[:, 1:]
@@ -183,7 +214,7 @@ def explicit_als(
     return ExplicitFactors(mean, item_bias, item_factors, precision, max(noise, 1e-3))
 
 
-def _ridge(x: F64, y: F64, group: NDArray[np.int64], groups: int, precision: F64) -> F64:
+def ridge(x: F64, y: F64, group: NDArray[np.int64], groups: int, precision: F64) -> F64:
     """One ridge regression a group; rows sorted by group; (rows, k) to (groups, k)."""
     k = x.shape[1]
     gram = np.zeros((groups, k, k))

@@ -10,11 +10,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from audience.reward_models.collaborative import explicit_als, interaction_matrix
+from audience.reward_models.collaborative import adjusted_cosine, explicit_als
 from audience.reward_models.histories import Histories
 
 F64 = NDArray[np.float64]
@@ -26,9 +25,8 @@ LEVEL_PRIOR = 5.0
 BIAS_PENALTY, ITEM_PENALTY = 5.0, 3.0
 """Pseudo-events at the mean, of a user's and an item's bias."""
 
-OVERLAP, NEIGHBOUR_PENALTY = 20.0, 1.0
-"""Users in common at which a similarity is halved, and the similarity of a neighbour without
-opinion; what item-KNN takes on movielens."""
+NEIGHBOUR_PENALTY = 1.0
+"""Similarity of a neighbour without opinion; what item-KNN takes on movielens."""
 
 MOODS = (0.5, 0.8, 0.95)
 """Weights of an event against the one after it: feedback drifts within a user's history."""
@@ -229,7 +227,7 @@ class NeighbourFeatures:
             base,
             item_spread,
             np.log1p(count),
-            _similarity(histories, residual, n_items),
+            adjusted_cosine(histories, residual, n_items),
             np.array([mean, std]),
         )
 
@@ -333,16 +331,3 @@ def _opinion(weight: NDArray[Any], residual: F64) -> F64:
 
 def _shrunk(values: F64, group: I64, groups: int, penalty: float) -> F64:
     return np.bincount(group, values, groups) / (np.bincount(group, minlength=groups) + penalty)
-
-
-def _similarity(histories: Histories, residual: F64, n_items: int) -> NDArray[np.float32]:
-    """Adjusted cosine over common users (Sarwar et al., WWW 2001), positive part, damped."""
-    present = interaction_matrix(histories, n_items)
-    users = np.repeat(np.arange(len(histories)), histories.lengths)
-    weighted = sp.csr_matrix((residual.astype(np.float32), (users, histories.items)), present.shape)
-    norms = np.sqrt((weighted.power(2).T @ present).toarray())
-    cosine = (weighted.T @ weighted).toarray() / np.maximum(norms * norms.T, 1e-6)
-    common = (present.T @ present).toarray()
-    similarity = np.maximum(cosine, 0.0) * common / (common + OVERLAP)
-    similarity[np.diag_indices(n_items)] = 0
-    return similarity.astype(np.float32)

