@@ -68,13 +68,15 @@ def recovery(
     truth = scripted.with_items(users.catalogue.item_ids, starts)
     fitting = FitData.of(log, None, seed).histories["fitting"]
     policies = scripted_policies(truth, fitting, users.catalogue, STEP_LIMIT, seed)
-    rules: dict[str, Any] = {
-        "acceptance": rates.acceptance,
+    learned: frozenset[str] = getattr(users, "learned", frozenset())
+    rules: dict[str, Any] = {}
+    if "outside" not in learned:
+        rules["acceptance"] = rates.acceptance
         # What is met next is exposure times acceptance: a log shown by popularity has both in it.
-        "popularity_discount": 1.0 if logging == "popularity" else 0.0,
-        "leave_after_choice": rates.leave_after_choice,
-        "leave_after_skip": rates.leave_after_skip,
-    }
+        rules["popularity_discount"] = 1.0 if logging == "popularity" else 0.0
+    if "leave" not in learned:
+        rules["leave_after_choice"] = rates.leave_after_choice
+        rules["leave_after_skip"] = rates.leave_after_skip
     valued: dict[str, dict[str, Value]] = {}
     for name, policy in policies.items():
         say(f"{log.name}, seed {seed}: {name} in both worlds")

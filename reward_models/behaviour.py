@@ -1,4 +1,4 @@
-"""The behaviour tower: BERT blocks over a user's events, with heads for choice and feedback."""
+"""The behaviour tower: BERT blocks over a user's events, with heads for what the user does."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from transformers.utils.generic import ModelOutput
 
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.configuration import BehaviourConfig
-from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.heads import MemberLayers, SlateHeads
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, Known
 
 EASE_FLOOR = 0.01
 """Low scores of EASE are noise about 0. This part of an item's popularity (1 for the most
-popular) is added before the logarithm is taken: popularity orders what EASE cannot, and leaves
-the top to it. On validation users of movielens the negative log-likelihood falls from 6.79, with
-a constant floor, to 6.59 at the same NDCG."""
+popular) is added before the logarithm is taken where sets are asked about: popularity orders
+what EASE cannot, and leaves the top to it."""
 
-GATES = 5
-"""Scores that the utilities weigh: log-popularity, EASE, its logarithm, follower scores, theirs."""
+SCORES = 3
+"""Scores that utilities weigh: log-popularity, and how far EASE and followers exceed a floor."""
+
+INTERESTS = (0.5, 0.8, 0.95)
+"""What an item vector keeps of its weight with each further event, in the user's interests of
+the last few events."""
+
+OF_USERS = ("covariance", "moment", "levels", "recent", "met")
+"""What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
+
+FEATURE_LIMIT = 6.0
+"""Standard deviations at which a query's features are cut off."""
 
 
 @dataclass
@@ -31,15 +41,24 @@ class BehaviourOutput(ModelOutput):
     """What the behaviour tower says of a batch of blocks.
 
     Attributes:
-        loss: Feedback cross-entropy plus weighted choice cross-entropy, where targets exist.
-        feedback_logits: Of each event before it is seen, shape (users, events, levels).
+        loss: Sum of the cross-entropies of the heads, each weighted.
+        feedback_shares: Probability of each level before each event, the mean over members,
+            shape (users, events, levels).
         utilities: Log-probability of each item to be next, before each event (in training,
             before some of them); -inf for consumed items; shape (users, events, items).
+        chosen: Probability that each item shown is chosen, shape (slates, k), and that
+            nothing is, shape (slates,).
+        leaves: Probability of leaving after each slate, shape (slates,), or where the log has
+            none after each event, shape (users, events).
+        log_seconds: Mean and standard deviation of log dwell times, each (users, events).
     """
 
     loss: Tensor | None = None
-    feedback_logits: Tensor | None = None
+    feedback_shares: Tensor | None = None
     utilities: Tensor | None = None
+    chosen: tuple[Tensor, Tensor] | None = None
+    leaves: Tensor | None = None
+    log_seconds: tuple[Tensor, Tensor] | None = None
 
 
 class BehaviourModel(BertPreTrainedModel):
@@ -47,7 +66,8 @@ class BehaviourModel(BertPreTrainedModel):
 
     The sequence is one summary token (of what lies before the window) and one token an event,
     each seeing itself and what came before. A query token asks for the feedback on one item:
-    it sees the same events and itself, never another query.
+    it sees the same events and itself, never another query. The state that choices hang on is
+    the output of the latest event beside the user's recent interests.
     """
 
     config: BehaviourConfig
@@ -55,50 +75,77 @@ class BehaviourModel(BertPreTrainedModel):
     base_model_prefix = "behaviour"
     text_vectors: Tensor  # (items, text_dim)
     log_popularity: Tensor  # (items,)
+    known: Tensor  # (items,), bool: whether an event taught the learned part
     level_values: Tensor  # (levels,)
+    feature_mean: Tensor  # (features,)
+    feature_std: Tensor  # (features,)
+    interest_decays: Tensor  # (interests,)
 
     def __init__(self, config: BehaviourConfig) -> None:
         super().__init__(config)
         d, n_levels = config.hidden_size, len(config.level_values or [0.0])
         self.register_buffer("text_vectors", torch.zeros(config.n_items, config.text_dim))
         self.register_buffer("log_popularity", torch.zeros(config.n_items))
+        self.register_buffer("known", torch.ones(config.n_items, dtype=torch.bool))
         self.register_buffer("level_values", torch.tensor(config.level_values or [0.0]))
+        self.register_buffer("interest_decays", torch.tensor(INTERESTS))
         self.inputs = CollaborativeInputs(
             1, config.n_items, n_levels, config.factors, config.linear_items
         )
+        n_features, n_state = self.inputs.n_features, (1 + len(INTERESTS)) * d + 1
+        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_std", torch.ones(n_features))
         self.text_projection = nn.Linear(config.text_dim, d)
         self.item_part = nn.Embedding(config.n_items, d)
         self.level_part = nn.Embedding(n_levels, d)
         self.residual_part = nn.Linear(1, d)
         self.summary_part = nn.Linear(2 * d + 1, d)
-        self.query_part = nn.Sequential(
-            nn.Linear(self.inputs.n_features, d), nn.GELU(), nn.Linear(d, d)
-        )
+        self.query_part = nn.Sequential(nn.Linear(n_features, d), nn.GELU(), nn.Linear(d, d))
+        self.affinity_part = nn.Linear(len(INTERESTS) * d, d)
         self.position_part = nn.Embedding(config.window, d) if config.order == "time" else None
         self.normalise = nn.LayerNorm(d, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.encoder = BertEncoder(config)
-        self.feedback_base = nn.Linear(self.inputs.n_features, n_levels)
-        self.feedback_head = nn.Sequential(
-            nn.Linear(d + self.inputs.n_features, d),
-            nn.GELU(),
-            nn.Dropout(config.hidden_dropout_prob),
-            nn.Linear(d, n_levels),
-        )
-        self.state_head = nn.Linear(d, d)
+        drop = config.hidden_dropout_prob
+        self.feedback_base = MemberLayers(config.members, n_features, n_levels, drop, linear=True)
+        self.feedback_head = MemberLayers(config.members, d + n_features, n_levels, drop)
+        self.state_head = nn.Linear(n_state, d)
         self.item_head = nn.Linear(d, d)
         self.item_bias = nn.Embedding(config.n_items, 1)
         self.timed_part = nn.Embedding(2, d)
-        self.gate_base = nn.Linear(1, GATES)
-        self.gate_head = nn.Linear(d, GATES)
+        self.gate_base = nn.Linear(1, SCORES)
+        self.gate_head = nn.Linear(n_state, SCORES)
+        self.slates = SlateHeads(config, n_state, n_features)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         # The transformer starts as no correction of the collaborative inputs.
-        for corrects in (self.item_bias, self.feedback_head[-1], self.gate_head):
-            if module is corrects:
+        slates = self.slates
+        for corrects in ("taste", "leave_out"):
+            if module is getattr(slates, corrects, None):
                 nn.init.zeros_(module.get_parameter("weight"))
+        if module in (self.item_bias, self.gate_head, getattr(slates, "place", None)):
+            nn.init.zeros_(module.get_parameter("weight"))
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """What of a slate's answer was learned from the log."""
+        config = self.config
+        heads = {
+            "outside": config.places > 0,
+            "position": config.places > 1,
+            "leave": config.leaves,
+            "dwell": config.dwells,
+        }
+        return frozenset(name for name, there in heads.items() if there)
+
+    def freeze_bases(self) -> None:
+        """Fit no more what hangs on the collaborative inputs alone."""
+        self.feedback_base.requires_grad_(False)
+        for name in ("appeal_base", "place", "dwell_base", "dwell_spread"):
+            if hasattr(self.slates, name):
+                getattr(self.slates, name).requires_grad_(False)
 
     # Tokens
 
@@ -108,9 +155,8 @@ class BehaviourModel(BertPreTrainedModel):
         Args:
             hide: Items that go without the learned part, shape (items,), bool.
         """
-        part = self.item_part.weight
-        if hide is not None:
-            part = part.masked_fill(hide[:, None], 0.0)
+        hide = ~self.known if hide is None else hide | ~self.known
+        part = self.item_part.weight.masked_fill(hide[:, None], 0.0)
         return self.text_projection(self.text_vectors) + part
 
     def event_tokens(
@@ -130,9 +176,17 @@ class BehaviourModel(BertPreTrainedModel):
             token = token + self.position_part(position) * timed[..., None]
         return self.dropout(self.normalise(token))
 
-    def query_tokens(self, vectors: Tensor, items: Tensor, features: Tensor) -> Tensor:
-        """Tokens of queries, shape (..., d)."""
-        return self.dropout(self.normalise(vectors[items] + self.query_part(features)))
+    def query_tokens(self, asked: Tensor, features: Tensor, interests: Tensor) -> Tensor:
+        """Tokens of queries, shape (..., d).
+
+        Args:
+            asked: Vectors of the items asked about, shape (..., d).
+            features: Scaled features, shape (..., features).
+            interests: Of the user, shape (..., interests, d).
+        """
+        near = (self.interest_unit * interests * asked[..., None, :]).flatten(-2)
+        token = asked + self.query_part(features) + self.affinity_part(near)
+        return self.dropout(self.normalise(token))
 
     def summary_tokens(self, mean: Tensor, liking: Tensor, count: Tensor, timed: Tensor) -> Tensor:
         """Tokens of what lies before the window.
@@ -147,11 +201,33 @@ class BehaviourModel(BertPreTrainedModel):
         token = self.summary_part(torch.cat([mean, liking, scale], -1))
         return self.dropout(self.normalise(token + self.timed_part(timed.long())))
 
+    def states(self, hidden: Tensor, interests: Tensor, count: Tensor) -> Tensor:
+        """What choices hang on, shape (..., n_state).
+
+        Args:
+            hidden: Output of the latest event (or the summary), shape (..., d).
+            interests: Decayed sums of the vectors of the items met, shape (..., interests, d).
+            count: Events so far, shape (...).
+        """
+        near = (self.interest_unit * interests).flatten(-2)
+        return torch.cat([hidden, near, count.log1p()[..., None] / 4], -1)
+
+    @property
+    def interest_unit(self) -> Tensor:
+        """What makes sums weighted means, in long histories; shape (interests, 1)."""
+        return (1 - self.interest_decays)[:, None]
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """Query features of mean 0 and standard deviation 1."""
+        scaled = (features - self.feature_mean) / self.feature_std
+        return scaled.clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
+
     # Heads
 
     def feedback_logits(self, hidden: Tensor, features: Tensor) -> Tensor:
-        """Logits of the feedback levels, shape (..., levels)."""
-        return self.feedback_base(features) + self.feedback_head(torch.cat([hidden, features], -1))
+        """Logits of the feedback levels by each member, shape (..., members, levels)."""
+        both = torch.cat([hidden, features], -1)
+        return self.feedback_base(features) + self.feedback_head(both)
 
     def choice_vectors(self, vectors: Tensor) -> Tensor:
         """What a state's inner product is taken with, shape (items, d)."""
@@ -160,31 +236,43 @@ class BehaviourModel(BertPreTrainedModel):
     def raw_utilities(
         self,
         choices: Tensor,
-        hidden: Tensor,
+        state: Tensor,
         ease: Tensor,
         coming: Tensor,
-        count: Tensor,
         timed: Tensor,
     ) -> Tensor:
         """Utilities of all items, not normalised, shape (..., items).
 
         Args:
             choices: Choice vectors, shape (items, d).
-            hidden: Output of the latest event (or the summary), shape (..., d).
+            state: Shape (..., n_state).
             ease: EASE scores, shape (..., items).
             coming: Follower scores, shape (..., items).
-            count: Events so far, shape (...).
             timed: Whether the events stand in time order, shape (...), bool.
         """
-        scores = scores_of(self.log_popularity, ease, coming, self.inputs.floor[0])
-        gate = self.gate_base(gate_features(count)) + self.gate_head(hidden)
-        utilities = self.state_head(hidden) @ choices.T + self.item_bias.weight[:, 0]
-        for i, score in enumerate(scores):
+        everything = bool(timed.all())
+        if not everything and self.config.order == "time" and not bool(timed.any()):
+            return self._set_scores(ease)
+        gate = self.gate_base(state[..., -1:]) + self.gate_head(state)
+        utilities = self.state_head(state) @ choices.T + self.item_bias.weight[:, 0]
+        for i, score in enumerate(self.scores(ease, coming)):
             utilities = utilities + gate[..., i : i + 1] * score
-        if self.config.order == "random" or bool(timed.all()):
+        if self.config.order == "random" or everything:
             return utilities
-        # What comes at all, of a set of events, is left to EASE: the tower was fitted to order.
-        return torch.where(timed[..., None], utilities, scores[2])
+        return torch.where(timed[..., None], utilities, self._set_scores(ease))
+
+    def scores(
+        self, ease: Tensor, coming: Tensor, inputs: CollaborativeInputs | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The SCORES that utilities weigh, which broadcast to (..., items)."""
+        inputs = self.inputs if inputs is None else inputs
+        first = torch.zeros(1, dtype=torch.long, device=ease.device)
+        return self.log_popularity, *inputs.expected(ease, coming, first)
+
+    def _set_scores(self, ease: Tensor) -> Tensor:
+        """What comes at all, of a set of events, is left to EASE: the tower knows order."""
+        popularity = (self.log_popularity - self.log_popularity.max()).exp()
+        return (ease.clamp(min=0) + EASE_FLOOR * popularity + 1e-4).log()
 
     # Whole blocks, in fitting and in measuring
 
@@ -197,6 +285,9 @@ class BehaviourModel(BertPreTrainedModel):
         rank: Tensor,
         fold: Tensor,
         timed: Tensor,
+        weights: Tensor | None = None,
+        shown: dict[str, Tensor] | None = None,
+        ends: Tensor | None = None,
         inputs: CollaborativeInputs | None = None,
         **_: Any,
     ) -> BehaviourOutput:
@@ -206,14 +297,21 @@ class BehaviourModel(BertPreTrainedModel):
             items: Shape (users, events), int64, left-aligned.
             levels: Likewise.
             length: Events in the block, shape (users,).
-            earlier: Sums over the events before the block: gram, moment, levels, recent, ease,
-                coming (as in `Statistics`), item_mean and item_liking (users, items): weights
-                of a mean.
+            earlier: Sums over the events before the block: gram (of outer products of
+                regressors), moment, levels, recent, met, ease, coming (as in `Statistics`),
+                opinion (users, events, 2), and item_weights (users, 2 + interests, items): of a
+                mean, of a mean of liking, of interests.
             rank: When each item is met: its place in the block, -1 before it, `window` after
                 it, a larger number never; shape (users, items), int64.
             fold: Fold of `inputs` that each user belongs to, shape (users,).
             timed: Whether a user's events stand in time order, shape (users,), bool. The
                 choice loss then is that of the next event; else it spreads over all to come.
+            weights: How much each member learns from each user, shape (users, members); None
+                for 1.
+            shown: Slates: `row` and `at` (slates,), the user and the place in the block before
+                which each was shown; `items` and `places` (slates, k), -1 where it ends;
+                `chosen` (slates,), a column or -1; `ends` (slates,): 1, 0, or -1 for unknown.
+            ends: Whether the session ends with each event, shape (users, events), likewise.
             inputs: Cross-fitted inputs; None takes the model's own.
         """
         inputs = self.inputs if inputs is None else inputs
@@ -224,66 +322,135 @@ class BehaviourModel(BertPreTrainedModel):
             hide = torch.rand(self.config.n_items, device=items.device) < self.config.id_dropout
         vectors = self.item_vectors(hide)
         each = fold[:, None].expand(items.shape)
-        features = self.features(items, levels, earlier, fold, timed, inputs)
+        places = self.places(items, levels, earlier, fold, inputs)
+        raw_features = self.features(places, items, earlier, fold, timed, inputs)
+        features = self.scaled(raw_features)
         residual = self.level_values[levels] - inputs.base[each, items]
         place = torch.arange(n, device=items.device).expand(items.shape)
-        count = earlier["levels"].sum(-1)
-        mean, liking = earlier["item_mean"] @ vectors, earlier["item_liking"] @ vectors
+        before = earlier["levels"].sum(-1)
+        past = earlier["item_weights"] @ vectors  # (users, 2 + interests, d)
+        interests = self._interests(vectors[items], past[:, 2:])  # (users, 1 + events, ...)
         tokens = torch.cat(
             [
-                self.summary_tokens(mean, liking, count, timed)[:, None],
+                self.summary_tokens(past[:, 0], past[:, 1], before, timed)[:, None],
                 self.event_tokens(vectors, items, levels, residual, place, timed[:, None]),
-                self.query_tokens(vectors, items, features),
+                self.query_tokens(vectors[items], features, interests[:, :-1]),
             ],
             1,
         )  # (users, 1 + 2 events, d)
         hidden = self.encoder(tokens, self._block_mask(used)).last_hidden_state
-        logits = self.feedback_logits(hidden[:, n + 1 :], features)
-        feedback_loss = nn.functional.cross_entropy(logits[used], levels[used])
+        asked = hidden[:, n + 1 :]
+        count = before[:, None] + torch.arange(n + 1, device=items.device)
+        state = self.states(hidden[:, : n + 1], interests, count)  # before each event, and after
+        logits = self.feedback_logits(asked, features)
+        loss = _feedback_loss(logits[used], levels[used], weights, used)
         at = self._choice_places(n)
         ease, coming = self.choice_scores(items, earlier, fold, inputs, at)
-        raw = self.raw_utilities(
-            self.choice_vectors(vectors),
-            hidden[:, at],
-            ease,
-            coming,
-            count[:, None] + at,
-            timed[:, None].expand(-1, len(at)),
-        )
-        rank = rank[:, None, :]
-        utilities = raw.masked_fill(rank < at[:, None], -torch.inf).log_softmax(-1)
-        later = (rank >= at[:, None]) & (rank <= self.config.window)
-        target = torch.where(timed[:, None, None], rank == at[:, None], later)
-        chosen = utilities.masked_fill(~target, 0).sum(-1) / target.sum(-1).clamp(min=1)
-        loss = feedback_loss - self.config.choice_weight * chosen[used[:, at]].mean()
-        return BehaviourOutput(loss=loss, feedback_logits=logits, utilities=utilities)
+        over = timed[:, None].expand(-1, len(at))
+        raw = self.raw_utilities(self.choice_vectors(vectors), state[:, at], ease, coming, over)
+        utilities, choice_loss = self._choice(raw, rank, at, timed, used)
+        loss = loss + self.config.choice_weight * choice_loss
+        output = BehaviourOutput(feedback_shares=logits.softmax(-1).mean(-2), utilities=utilities)
+        if shown is not None and self.config.places:
+            raw_features = self.slate_features(places, shown, items, earlier, fold, timed, inputs)
+            asked_features = self.scaled(raw_features)
+            loss = loss + self._answer_slates(
+                output, shown, rank, levels, state, vectors, asked_features
+            )
+        elif ends is not None and self.config.leaves:
+            leave = self.slates.leave_logit(state[:, :-1], levels)
+            loss = loss + _binary_loss(leave[used], ends[used])
+            output.leaves = leave.sigmoid()
+        if self.config.dwells:
+            output.log_seconds = self.slates.log_seconds(features, levels)
+        output.loss = loss
+        return output
 
-    def features(
+    def places(
         self,
         items: Tensor,
         levels: Tensor,
+        earlier: dict[str, Tensor],
+        fold: Tensor,
+        inputs: CollaborativeInputs,
+    ) -> dict[str, Tensor]:
+        """Sums over what came before each event and after the last, as in `Statistics`.
+
+        Returns:
+            OF_USERS, each of shape (users, events + 1, *), and the residual of each event,
+            shape (users, events).
+        """
+        each = fold[:, None].expand(items.shape)
+        gram, moment, onehot, recent = inputs.event_sums(items, levels, self.level_values, each)
+        n = items.shape[1] + 1
+        fading = _fading(n, inputs.decays)[..., :-1]  # (decays, places, events)
+        since = inputs.decays ** torch.arange(n, device=items.device)[:, None]
+        axes = inputs.design[each, items][..., -TEXT_AXES:]
+        moods = torch.einsum("dts,usc->utcd", fading, recent)
+        met = torch.einsum("dts,usx->utdx", fading, axes)
+        return {
+            "covariance": inputs.covariance(_before(gram, earlier["gram"])),
+            "moment": _before(moment, earlier["moment"]),
+            "levels": _before(onehot, earlier["levels"]),
+            "recent": moods + earlier["recent"][:, None] * since[:, None],
+            "met": met + earlier["met"][:, None] * since[..., None],
+            "residual": recent[..., 0],
+        }
+
+    def features(
+        self,
+        places: dict[str, Tensor],
+        items: Tensor,
         earlier: dict[str, Tensor],
         fold: Tensor,
         timed: Tensor,
         inputs: CollaborativeInputs,
     ) -> Tensor:
         """Query features of every event of a block, shape (users, events, n_features)."""
-        each = fold[:, None].expand(items.shape)
-        gram, moment, onehot, residual = inputs.event_sums(items, levels, self.level_values, each)
-        weights = _fading(items.shape[1], inputs.decays)  # (decays, events, events)
-        both = torch.stack([residual, torch.ones_like(residual)], 1)  # (users, 2, events)
-        since = inputs.decays ** torch.arange(items.shape[1], device=items.device)[:, None]
-        recent = torch.einsum("dts,ucs->utcd", weights, both)
-        recent = recent + earlier["recent"][:, None] * since[:, None]
-        return inputs.query_features(
-            _before(gram, earlier["gram"]),
-            _before(moment, earlier["moment"]),
-            _before(onehot, earlier["levels"]),
-            recent,
-            items[..., None],
-            each,
-            timed[:, None].expand(items.shape),
-        )[..., 0, :]
+        n, each = items.shape[1], fold[:, None].expand(items.shape)
+        plain, fading = _fading(n, self.level_values.new_tensor([1.0, FORGETTING]))
+        near = inputs.pairs(inputs.neighbours, fold, items, items) * plain.T  # (users, s, t)
+        opinion = torch.einsum("ust,us->ut", near, places["residual"])
+        ease = (inputs.pairs(inputs.ease, fold, items, items) * plain.T).sum(1)
+        coming = (inputs.pairs(inputs.followers, fold, items, items) * fading.T).sum(1)
+        since = FORGETTING ** torch.arange(n, device=items.device)
+        known = Known(
+            **{name: places[name][:, :-1] for name in OF_USERS},
+            opinion=(torch.stack([opinion, near.sum(1)], -1) + earlier["opinion"])[:, :, None],
+            ease=(ease + earlier["ease"].gather(1, items))[..., None],
+            coming=(coming + earlier["coming"].gather(1, items) * since)[..., None],
+        )
+        flags = timed[:, None].expand(items.shape)
+        return inputs.query_features(known, items[..., None], each, flags)[..., 0, :]
+
+    def slate_features(
+        self,
+        places: dict[str, Tensor],
+        shown: dict[str, Tensor],
+        items: Tensor,
+        earlier: dict[str, Tensor],
+        fold: Tensor,
+        timed: Tensor,
+        inputs: CollaborativeInputs,
+    ) -> Tensor:
+        """Query features of the items of each slate, shape (slates, k, n_features)."""
+        row, at, asked = shown["row"], shown["at"], shown["items"].clamp(min=0)
+        age = at[:, None] - 1 - torch.arange(items.shape[1], device=items.device)
+        before = (age >= 0).to(earlier["ease"].dtype)[..., None]  # (slates, events, 1)
+        fading = before * FORGETTING ** age.clamp(min=0)[..., None]
+        of = fold[row], items[row], asked
+        near = inputs.pairs(inputs.neighbours, *of) * before  # (slates, events, k)
+        opinion = (near * places["residual"][row][..., None]).sum(1)
+        ease = (inputs.pairs(inputs.ease, *of) * before).sum(1)
+        coming = (inputs.pairs(inputs.followers, *of) * fading).sum(1)
+        since = (FORGETTING**at)[:, None]
+        known = Known(
+            **{name: places[name][row, at] for name in OF_USERS},
+            opinion=torch.stack([opinion, near.sum(1)], -1) + shown["opinion"],
+            ease=ease + earlier["ease"][row[:, None], asked],
+            coming=coming + earlier["coming"][row[:, None], asked] * since,
+        )
+        return inputs.query_features(known, asked, fold[row], timed[row])
 
     def choice_scores(
         self,
@@ -301,6 +468,56 @@ class BehaviourModel(BertPreTrainedModel):
         moved = fading @ inputs.linear_rows(inputs.followers, items, each)
         since = (FORGETTING**at)[:, None]
         return ease, moved + earlier["coming"][:, None] * since
+
+    def _choice(
+        self, raw: Tensor, rank: Tensor, at: Tensor, timed: Tensor, used: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of what is next at these places, and their loss."""
+        rank = rank[:, None, :]
+        utilities = raw.masked_fill(rank < at[:, None], -torch.inf).log_softmax(-1)
+        later = (rank >= at[:, None]) & (rank <= self.config.window)
+        target = torch.where(timed[:, None, None], rank == at[:, None], later)
+        chosen = utilities.masked_fill(~target, 0).sum(-1) / target.sum(-1).clamp(min=1)
+        return utilities, -chosen[used[:, at]].mean()
+
+    def _answer_slates(
+        self,
+        output: BehaviourOutput,
+        shown: dict[str, Tensor],
+        rank: Tensor,
+        levels: Tensor,
+        state: Tensor,
+        vectors: Tensor,
+        features: Tensor,
+    ) -> Tensor:
+        """Fill in what is said of the slates; the loss of that."""
+        row, at, chosen = shown["row"], shown["at"], shown["chosen"]
+        if not len(row):
+            none = features.new_zeros(0)
+            output.chosen, output.leaves = (features[..., 0], none), none
+            return state.sum() * 0
+        before = state[row, at]
+        asked = shown["items"].clamp(min=0)
+        gone = (shown["items"] < 0) | (rank[row[:, None], asked] < at[:, None])  # or consumed
+        looks = self.slates.look(vectors[asked])
+        appeal = self.slates.appeal(before, looks, features, shown["places"].clamp(min=0))
+        appeal = appeal.masked_fill(gone, -torch.inf)
+        options = torch.cat([torch.zeros_like(appeal[:, :1]), appeal], 1).log_softmax(-1)
+        output.chosen = options[:, 1:].exp(), options[:, 0].exp()
+        loss = -options.gather(1, chosen[:, None] + 1).mean()
+        if self.config.leaves:
+            answer = levels[row, at.clamp(max=levels.shape[1] - 1)]
+            leave = self.slates.leave_logit(before, torch.where(chosen >= 0, answer, -1))
+            output.leaves = leave.sigmoid()
+            loss = loss + _binary_loss(leave, shown["ends"])
+        return loss
+
+    def _interests(self, met: Tensor, past: Tensor) -> Tensor:
+        """Interests before each event and after the last, (users, 1 + events, interests, d)."""
+        n = met.shape[1]
+        weights = _fading(n + 1, self.interest_decays)[..., :n]  # (interests, places, events)
+        since = self.interest_decays ** torch.arange(n + 1, device=met.device)[:, None]
+        return torch.einsum("kts,usd->utkd", weights, met) + past[:, None] * since[..., None]
 
     def _choice_places(self, n: int) -> Tensor:
         """Places of a block at which choice is predicted: all, or some in fitting."""
@@ -333,17 +550,26 @@ class BehaviourModel(BertPreTrainedModel):
         return mask.masked_fill(~allowed, torch.finfo(self.dtype).min)[:, None]
 
 
-def gate_features(count: Tensor) -> Tensor:
-    """What weighs the collaborative scores before anything is learned: (...) to (..., 1)."""
-    return (count.log1p() / 4)[..., None]
+def _feedback_loss(logits: Tensor, levels: Tensor, weights: Tensor | None, used: Tensor) -> Tensor:
+    """Cross-entropy of events, (events, members, levels) and (events,).
+
+    Each member's own where there are weights (users, members), else that of their mean.
+    """
+    logs = logits.log_softmax(-1)
+    if weights is None:
+        return nn.functional.nll_loss(logs.logsumexp(1) - math.log(logs.shape[1]), levels)
+    own = -logs.gather(2, levels[:, None, None].expand(-1, logs.shape[1], 1))[..., 0]
+    each = weights[:, None, :].expand(*used.shape, -1)[used]  # (events, members)
+    return (own * each).sum() / each.sum().clamp(min=1e-9)
 
 
-def scores_of(log_popularity: Tensor, ease: Tensor, coming: Tensor, floor: Tensor) -> list[Tensor]:
-    """The scores that the utilities weigh, GATES tensors that broadcast to (..., items)."""
-    popularity = (log_popularity - log_popularity.max()).exp()
-    log_ease = (ease.clamp(min=0) + EASE_FLOOR * popularity + 1e-4).log()
-    high = coming / floor.clamp(min=1e-9)
-    return [log_popularity, ease, log_ease, coming, high.clamp(min=1).log()]
+def _binary_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy where the truth is known (0 or 1, not -1); 0 where it never is."""
+    known = truth >= 0
+    if not bool(known.any()):
+        return logits.sum() * 0
+    wanted = truth[known].to(logits.dtype)
+    return nn.functional.binary_cross_entropy_with_logits(logits[known], wanted)
 
 
 def _fading(n: int, decays: Tensor) -> Tensor:
@@ -354,6 +580,5 @@ def _fading(n: int, decays: Tensor) -> Tensor:
 
 
 def _before(sums: Tensor, earlier: Tensor) -> Tensor:
-    """Sum over what came before each event: (users, events, *) and (users, *)."""
-    exclusive = torch.cat([earlier[:, None], sums[:, :-1]], 1)
-    return exclusive.cumsum(1)
+    """Sum over what came before each event, and over all: (users, events, *) and (users, *)."""
+    return torch.cat([earlier[:, None], sums], 1).cumsum(1)

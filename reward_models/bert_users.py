@@ -15,8 +15,14 @@ from safetensors import SafetensorError
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.histories import Histories
+from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
-from audience.reward_models.prediction import predict_events, rank_items
+from audience.reward_models.prediction import (
+    predict_ends,
+    predict_events,
+    predict_slates,
+    rank_items,
+)
 from audience.reward_models.quality_data import EventPredictions
 from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
@@ -138,20 +144,23 @@ class BertUserModel:
 
     @torch.inference_mode()
     def outside_option(self, slate_size: int, assumptions: Assumptions) -> float:
-        """Utility of choosing nothing at which slates drawn by popularity meet `acceptance`.
+        """Utility of choosing nothing: as learned, or so that popular slates meet `acceptance`.
 
         The slates are drawn without replacement from what a user has not consumed, for the
         fitting users at the start of a session; the utility is found by bisection.
         """
+        if "outside" in self.learned and assumptions.acceptance is None:
+            return 0.0
         key = (slate_size, assumptions.stated.acceptance, assumptions.popularity_discount)
         if key not in self._outside:
             starts = self._starts["fitting"].at_least(1)
             starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
             engine = BehaviourEngine(self.model, assumptions.popularity_discount)
             states = engine.new_states(len(starts))
-            engine.encode(states, torch.arange(len(starts), device=self.device), starts)
+            rows = torch.arange(len(starts), device=self.device)
+            engine.encode(states, rows, starts)
             weights = popular_slate_weights(
-                states.utilities.cpu().numpy(), self._catalogue.popularity, slate_size
+                engine.worth(states, rows).cpu().numpy(), self._catalogue.popularity, slate_size
             )
             self._outside[key] = outside_utility(weights, assumptions.stated.acceptance)
         return self._outside[key]
@@ -189,8 +198,9 @@ class BertUserModel:
         states = engine.new_states(len(histories))
         rows = torch.arange(len(histories), device=self.device)
         engine.encode(states, rows, histories)
-        utilities, likeliest = states.utilities.topk(min(top, len(self._catalogue)), dim=1)
-        shares = engine.feedback(states, rows, likeliest)  # (n, top, levels)
+        worth = engine.worth(states, rows)
+        utilities, likeliest = worth.topk(min(top, len(self._catalogue)), dim=1)
+        shares = engine.feedback(states, rows, likeliest).mean(2)  # (n, top, levels)
         reward = torch.from_numpy(self._scale.scaled).to(shares) @ shares.transpose(1, 2)
         weight, outside = utilities.exp(), np.exp(self.outside_option(slate_size, assumptions))
         value = torch.zeros(len(histories), 1, device=self.device)
@@ -199,12 +209,41 @@ class BertUserModel:
             w, v = weight.gather(1, best), reward.gather(1, best)
             value = (w * v).sum(1, keepdim=True) / (w.sum(1, keepdim=True) + outside)
         gain = (weight * (reward - value)).masked_fill(utilities.isneginf(), -torch.inf)
-        scores = torch.full(states.utilities.shape, -torch.inf, device=self.device)
+        scores = torch.full(worth.shape, -torch.inf, device=self.device)
         return scores.scatter(1, likeliest, gain).cpu().numpy()
 
     def predict_events(self, histories: Histories) -> EventPredictions:
         """Predict every event from that user's own earlier events; see `prediction`."""
         return predict_events(self.model, histories)
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """What of the answer to a slate was learned: of "outside", "position", "leave", "dwell"."""
+        return self.model.learned
+
+    def predict_slates(
+        self, histories: Histories, slates: Slates
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """P(chosen) of each item shown and P(nothing) of each slate; None if not learned."""
+        if "outside" not in self.learned:
+            return None
+        return predict_slates(self.model, histories, slates)[:2]
+
+    def predict_leaves(
+        self, histories: Histories, slates: Slates | None
+    ) -> NDArray[np.float64] | None:
+        """P(leave) after each slate's real answer, or after each event; None if not learned."""
+        if "leave" not in self.learned:
+            return None
+        if slates is not None and "outside" in self.learned:
+            return predict_slates(self.model, histories, slates)[2]
+        return predict_ends(self.model, histories)[0]
+
+    def predict_dwell(
+        self, histories: Histories
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Mean and standard deviation of log-seconds of each event; None if not learned."""
+        return predict_ends(self.model, histories)[1:] if "dwell" in self.learned else None
 
     def rank_items(self, contexts: Histories) -> NDArray[np.float32]:
         """Utilities of all items after each context, shape (users, items); consumed -inf."""
@@ -226,7 +265,7 @@ class BertUserModel:
         rows = torch.arange(len(histories), device=self.device)
         engine.encode(states, rows, histories)
         asked = torch.from_numpy(items).to(self.device)
-        return engine.feedback(states, rows, asked).cpu().numpy()
+        return engine.feedback(states, rows, asked).mean(2).cpu().numpy()
 
     @torch.inference_mode()
     def simulate(self, starts: Histories, lengths: NDArray[np.int64], seed: int) -> Histories:
@@ -245,7 +284,7 @@ class BertUserModel:
         rng = np.random.default_rng(seed)
         for _ in range(int((lengths - starts.lengths).max(initial=0))):
             going = np.flatnonzero(sessions.histories().lengths < lengths)
-            sessions.wander(going, rng.random((len(going), 2)))
+            sessions.wander(going, rng.random((len(going), 3)))
         return sessions.histories(starts.users)
 
     # Directories

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from audience.reward_models.behaviour import INTERESTS
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import (
-    DECAYS,
-    REACH,
-    CollaborativeInputs,
-)
+from audience.reward_models.inputs import DECAYS, REACH, TEXT_AXES, CollaborativeInputs
+from audience.reward_models.log_slates import Slates
+from audience.reward_models.signals import Signals, taken
 
 NEVER = 2**31
 """Rank of an item that the user never meets."""
+
+UNKNOWN = -1
+"""Whether a session ended, where the log does not say."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class BlockDataset(Dataset[dict[str, Any]]):
         order: "time": the events stand in time order; "random": their order says nothing.
         shuffled: Share of the rows of an epoch whose user's events are put in random order, 0…1;
             the others stay in time order.
+        weights: How much each member of an ensemble learns from each user, shape (users,
+            members); None: all alike.
+        signals: What the log says of these users beside items and feedback.
         seed: Of the orders; row i of epoch e is the same in every run.
     """
 
@@ -79,15 +84,19 @@ class BlockDataset(Dataset[dict[str, Any]]):
         folds: NDArray[np.int64] | None = None,
         order: str = "time",
         shuffled: float = 0.0,
+        weights: NDArray[np.float32] | None = None,
+        signals: Signals | None = None,
         seed: int = 0,
     ) -> None:
         self.histories, self.blocks, self.window = histories, blocks, window
         self.folds = np.zeros(len(histories), np.int64) if folds is None else folds
         self.order, self.shuffled, self.seed, self.epoch = order, shuffled, seed, 0
-        self.level_values = level_values
+        self.level_values, self.weights, self.signals = level_values, weights, signals
         self.inputs = inputs
         self._base = inputs.base.cpu().numpy()
         self._design = inputs.design.cpu().numpy()
+        self._near = inputs.neighbours.cpu().numpy()
+        self._place = inputs.place.cpu().numpy()
         self._std = float(inputs.unit[1])
 
     def __len__(self) -> int:
@@ -107,67 +116,143 @@ class BlockDataset(Dataset[dict[str, Any]]):
         rank[items[block.end :]] = self.window
         rank[items[block.start : block.end]] = np.arange(block.end - block.start)
         rank[items[: block.start]] = -1
-        row = {
+        row: dict[str, Any] = {
             "items": items[block.start : block.end],
             "levels": levels[block.start : block.end],
             "rank": rank,
             "fold": fold,
             "timed": timed,
+            "block": index,
+            "dataset": self,
         }
-        return row | self._earlier(items[: block.start], levels[: block.start], fold)
+        if self.weights is not None:
+            row["weights"] = self.weights[block.user]
+        past = items[: block.start], levels[: block.start]
+        row |= self._earlier(*past, row["items"], fold)
+        row |= self._signals(block, int(first))
+        if "slates" in row:
+            assert self.signals is not None and self.signals.slates is not None
+            slates = taken(self.signals.slates, row["slates"])
+            row["slate_opinion"] = self._opinion(*past, slates.items, fold)
+        return row
 
     def _earlier(
-        self, items: NDArray[np.int64], levels: NDArray[np.int64], fold: int
+        self,
+        items: NDArray[np.int64],
+        levels: NDArray[np.int64],
+        coming: NDArray[np.int64],
+        fold: int,
     ) -> dict[str, Any]:
-        n_levels = len(self.level_values)
+        n_levels, n_items = len(self.level_values), self._base.shape[1]
         x = self._design[fold, items]
         residual = (self.level_values[levels] - self._base[fold, items]).astype(np.float32)
-        mean = np.zeros(self._base.shape[1], np.float32)
-        liking = mean.copy()
-        mean[items] = 1 / max(len(items), 1)
-        liking[items] = residual / self._std / max(len(items), 1)
+        weights = np.zeros((2 + len(INTERESTS), n_items), np.float32)
+        weights[0, items] = 1 / max(len(items), 1)
+        weights[1, items] = residual / self._std / max(len(items), 1)
+        age = np.arange(len(items))[::-1]
+        weights[2:, items] = np.array(INTERESTS, np.float32)[:, None] ** age
         return {
             "gram": x.T @ x,
             "moment": x.T @ residual,
             "recent": self._recent(residual),
+            "met": (np.array(DECAYS, np.float32)[:, None] ** age @ x[:, -TEXT_AXES:]).astype(
+                np.float32
+            ),
+            "opinion": self._opinion(items, levels, coming, fold),
             "latest": items[::-1][:REACH],
             "level_sums": np.bincount(levels, minlength=n_levels).astype(np.float32),
-            "item_mean": mean,
-            "item_liking": liking,
+            "item_weights": weights,
+            "seen": items,
         }
+
+    def _opinion(
+        self,
+        items: NDArray[np.int64],
+        levels: NDArray[np.int64],
+        asked: NDArray[np.int64],
+        fold: int,
+    ) -> NDArray[np.float32]:
+        """What the asked items' neighbours among the events say, as in `Known`, (asked, 2)."""
+        row, column = self._place[asked], self._place[items]
+        near = self._near[fold, row[:, None], column] * ((row >= 0)[:, None] & (column >= 0))
+        residual = self.level_values[levels] - self._base[fold, items]
+        return np.stack([near @ residual, near.sum(1)], -1).astype(np.float32)
 
     def _recent(self, residual: NDArray[np.float32]) -> NDArray[np.float32]:
         age = np.arange(len(residual))[::-1]
         weight = np.array(DECAYS, np.float32) ** age[:, None]  # (events, decays)
-        return np.stack([residual @ weight, weight.sum(0)]).astype(np.float32)
+        sums = [residual @ weight, weight.sum(0), residual**2 @ weight]
+        return np.stack(sums).astype(np.float32)
+
+    def _signals(self, block: Block, first: int) -> dict[str, Any]:
+        """What the log says of a block beside items and feedback, in time order only."""
+        signals, row = self.signals, {}
+        if signals is None:
+            return {}
+        events = slice(first + block.start, first + block.end)
+        if signals.ends is not None:
+            row["ends"] = signals.ends[events].astype(np.int64)
+        if signals.dwell is not None:
+            row["log_seconds"] = np.log(signals.dwell[events]).astype(np.float32)
+        if signals.slates is not None:
+            row["slates"] = self.slates_of(block, signals.slates)
+        return row
+
+    def slates_of(self, block: Block, slates: Slates) -> NDArray[np.int64]:
+        """Indices of the slates that were shown before the events of a block.
+
+        Those after a user's last event belong to the block that holds it.
+        """
+        own = np.arange(*np.searchsorted(slates.user, [block.user, block.user + 1]))
+        first, last = self.histories.offsets[block.user : block.user + 2]
+        end = block.end + (block.end == last - first)
+        return own[(slates.earlier[own] >= block.scored) & (slates.earlier[own] < end)]
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Stack rows into the arguments of `BehaviourModel.forward`."""
         length = np.array([len(row["items"]) for row in rows])
-        items = np.zeros((len(rows), int(length.max())), np.int64)
-        levels = np.zeros_like(items)
-        for i, row in enumerate(rows):
-            items[i, : length[i]], levels[i, : length[i]] = row["items"], row["levels"]
+        width = max(int(length.max()), 1)
+
+        def padded(name: str, fill: Any, dtype: Any) -> Tensor:
+            shape = np.asarray(rows[0][name]).shape[1:]
+            filled = np.full((len(rows), width, *shape), fill, dtype)
+            for i, row in enumerate(rows):
+                filled[i, : length[i]] = row[name]
+            return torch.from_numpy(filled)
+
         stacked = {
             key: torch.from_numpy(np.stack([row[key] for row in rows]))
-            for key in ("gram", "moment", "recent", "item_mean", "item_liking", "rank")
+            for key in ("gram", "moment", "recent", "met", "item_weights", "rank")
         }
         fold = torch.tensor([row["fold"] for row in rows])
         rank = stacked.pop("rank")
         earlier = stacked | {
             "levels": torch.from_numpy(np.stack([row["level_sums"] for row in rows])),
-            "ease": self._ease(stacked["item_mean"] > 0, fold),
+            "opinion": padded("opinion", 0, np.float32),
+            "ease": self._ease([row["seen"] for row in rows], fold),
             "coming": self._coming([row["latest"] for row in rows], fold),
         }
-        return {
-            "items": torch.from_numpy(items),
-            "levels": torch.from_numpy(levels),
+        batch = {
+            "items": padded("items", 0, np.int64),
+            "levels": padded("levels", 0, np.int64),
             "length": torch.from_numpy(length),
             "earlier": earlier,
             "rank": rank,
             "fold": fold,
             "timed": torch.tensor([row["timed"] for row in rows]),
         }
+        if "weights" in rows[0]:
+            batch["weights"] = torch.from_numpy(np.stack([row["weights"] for row in rows]))
+        if "ends" in rows[0]:
+            batch["ends"] = padded("ends", UNKNOWN, np.int64)
+        if "log_seconds" in rows[0]:
+            batch["log_seconds"] = padded("log_seconds", np.nan, np.float32)
+        if self.signals is not None and self.signals.slates is not None:
+            starts = [self.blocks[row["block"]].start for row in rows]
+            which = [row["slates"] for row in rows]
+            opinion = np.concatenate([row["slate_opinion"] for row in rows])
+            batch["shown"] = _shown(self.signals.slates, which, starts, opinion)
+        return batch
 
     def _coming(self, latest: list[NDArray[np.int64]], fold: Tensor) -> Tensor:
         """Follower scores from the events before the block."""
@@ -183,12 +268,49 @@ class BlockDataset(Dataset[dict[str, Any]]):
             scores.index_add_(0, of, rows * weight[:, None])
         return scores
 
-    def _ease(self, seen: Tensor, fold: Tensor) -> Tensor:
+    def _ease(self, earlier: list[NDArray[np.int64]], fold: Tensor) -> Tensor:
         """EASE scores from the events before the block, shape (rows, items)."""
-        scores = torch.zeros(seen.shape)
+        scores = torch.zeros(len(earlier), self._base.shape[1])
         head = self.inputs.head.cpu()
-        for part in torch.unique(fold[seen.any(1)]).tolist():
-            rows = torch.nonzero((fold == part) & seen.any(1))[:, 0]
-            known = seen[rows][:, head].float()
-            scores[rows[:, None], head] = known @ self.inputs.ease[part].cpu()
+        known = torch.zeros(scores.shape)
+        for i, items in enumerate(earlier):
+            known[i, torch.from_numpy(items)] = 1.0
+        filled = known.any(1)
+        for part in torch.unique(fold[filled]).tolist():
+            rows = torch.nonzero((fold == part) & filled)[:, 0]
+            scores[rows[:, None], head] = known[rows][:, head] @ self.inputs.ease[part].cpu()
         return scores
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack rows by the data set that they come from: a Trainer has one collator for all."""
+    return rows[0]["dataset"].collate(rows)
+
+
+def _shown(
+    slates: Slates,
+    of_rows: list[NDArray[np.int64]],
+    starts: list[int],
+    opinion: NDArray[np.float32],
+) -> dict[str, Tensor]:
+    """Slates of the rows of a batch as arguments of `BehaviourModel.forward`."""
+    which = np.concatenate(of_rows)
+    row = np.repeat(np.arange(len(of_rows)), [len(own) for own in of_rows])
+    sizes = slates.sizes[which]
+    width = max(int(sizes.max(initial=0)), 1)
+    source = slates.offsets[which][:, None] + np.arange(width)
+    there = np.arange(width) < sizes[:, None]
+    source = np.where(there, source, 0)
+    opinions = np.zeros((*there.shape, 2), np.float32)
+    opinions[there] = opinion
+    known = np.full(len(which), UNKNOWN) if slates.ends is None else slates.ends[which]
+    return {
+        "row": torch.from_numpy(row),
+        "at": torch.from_numpy(slates.earlier[which] - np.array(starts, np.int64)[row]),
+        "items": torch.from_numpy(np.where(there, slates.items[source], -1)),
+        "places": torch.from_numpy(np.where(there, slates.places[source], -1)),
+        "chosen": torch.from_numpy(slates.chosen[which]),
+        "ends": torch.from_numpy(known.astype(np.int64)),
+        "opinion": torch.from_numpy(opinions),
+        "which": torch.from_numpy(which),
+    }

@@ -6,23 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-Card = dict[str, Any]
-
-NAMES = {
-    "model": "this model",
-    "user_item_mean": "user-and-item mean",
-    "als": "explicit ALS",
-    "item_knn": "item-KNN",
-    "popularity": "popularity",
-    "ease": "EASE",
-}
+from audience.reward_models.card_tables import NAMES, Card, cell, plain, sections
 
 UNMEASURED = {
-    "leave": "When users leave is not learned from this log: it follows the assumption below.",
+    "slates": "What is chosen of a slate, and when nothing is, has not been learned from slates: "
+    "it is an assumption, stated in the card.",
+    "leave": "When users leave is not learned from this log: it is an assumption, stated in the "
+    "card.",
     "cold_items": "Items that nobody rated in fitting have not been measured.",
     "simulation": "Whether free-running sessions look like real ones has not been measured: "
     "do not take a return in simulation for a return from real users.",
 }
+
+BASELINE, CONSTANT = "the best baseline, ", "a "
+"""What a difference is against, before the rival's name."""
 
 
 def card_of(
@@ -30,13 +27,16 @@ def card_of(
 ) -> Card:
     """A card, with null for what has not been measured.
 
+    Further parts may be put into it: `judges` (by name, what `competence` returns) and `ablation`
+    (by what was changed, by variant, figures as in the other parts).
+
     Args:
         log: Name of the log.
         settings: Of the fit.
         measured: What `quality` returns.
         assumptions: What the log could not teach, one sentence each.
     """
-    parts = dict.fromkeys(("feedback", "choice", *UNMEASURED))
+    parts = dict.fromkeys(("feedback", "choice", "dwell", *UNMEASURED))
     return {"log": log, "settings": settings, **parts, **measured, "assumptions": assumptions}
 
 
@@ -73,7 +73,7 @@ def trust(card: Card) -> list[str]:
         said.append(_compared("Feedback, surprise (NLL)", "nll", feedback, lower=True))
         said.append(_compared("Feedback, telling likes from others (AUC)", "auc", feedback))
         said.append(
-            f"Calibration: its probability of a like is off by {_cell(feedback['model'], 'ece')} "
+            f"Calibration: its probability of a like is off by {cell(feedback['model'], 'ece')} "
             f"on average (ECE)."
         )
     elif counts.get("users"):
@@ -81,14 +81,58 @@ def trust(card: Card) -> list[str]:
     if choice := card.get("choice"):
         said.append(_compared("Choice, next item (NDCG@10)", "ndcg@10", choice))
         said.append(_compared("Choice, half against half (NDCG@10)", "half_ndcg@10", choice))
+    said += _responses(card)
+    if cold := card.get("cold_items"):
+        part = {"model": cold["text"], "difference": cold["difference"]}
+        what = "Items never met in fitting, telling likes from others by text (AUC)"
+        said.append(_compared(what, "auc", part, rival="fitting with "))
     if simulation := card.get("simulation"):
-        said.append(
-            f"Free-running sessions: a classifier tells real from simulated users with AUC "
-            f"{_cell(simulation, 'discriminator_auc')} (.5 would be by chance; it finds feedback "
-            f"permuted between users with {_cell(simulation, 'discriminator_check_auc')}). "
-            f"Feedback histograms differ by {_cell(simulation, 'feedback_tv')} (total variation)."
-        )
+        said += _simulated(simulation)
+    for name, judge in (card.get("judges") or {}).items():
+        verdict = "competent" if judge["competent"] else "NOT competent"
+        said.append(f"Judge {name}: {judge.get('sentence') or verdict}.")
     return said + [text for key, text in UNMEASURED.items() if card.get(key) is None]
+
+
+def _responses(card: Card) -> list[str]:
+    """What is said of slates, leaving and dwell times, where they are learned."""
+    said = []
+    if slates := card.get("slates"):
+        said.append(_compared("Slates, surprise (NLL)", "nll", slates, True, CONSTANT))
+    if leave := card.get("leave"):
+        said.append(_compared("Leaving, surprise (NLL)", "nll", leave, True, CONSTANT))
+        said.append(
+            f"Calibration: its probability of leaving is off by {cell(leave['model'], 'ece')} on "
+            f"average (ECE)."
+        )
+    if dwell := card.get("dwell"):
+        said.append(_compared("Dwell time, log-seconds (NLL)", "nll", dwell, True, CONSTANT))
+    return said
+
+
+def _simulated(simulation: Card) -> list[str]:
+    """What is said of free-running sessions."""
+    if simulation.get("discriminator_auc") is None:
+        said = ["Free-running sessions: too few users to compare them with real ones."]
+    else:
+        said = [
+            f"Free-running sessions: a classifier tells real from simulated users with AUC "
+            f"{cell(simulation, 'discriminator_auc')} (.5 would be by chance; it finds feedback "
+            f"permuted between users with {cell(simulation, 'discriminator_check_auc')}). "
+            f"Feedback histograms differ by {cell(simulation, 'feedback_tv')} (total variation)."
+        ]
+    if simulation.get("session_length_ks") is not None:
+        means = simulation.get("session_length") or {}
+        steps = (
+            f", mean {means['real']:.1f} steps real, {means['simulated']:.1f} simulated"
+            if means
+            else ""
+        )
+        said.append(
+            f"Session lengths: {cell(simulation, 'session_length_ks')} apart (KS distance, 0 is "
+            f"the same{steps})."
+        )
+    return said
 
 
 def markdown(card: Card) -> str:
@@ -98,7 +142,9 @@ def markdown(card: Card) -> str:
         for key, text in (
             ("feedback", "which feedback a user gives to an item, from the events before"),
             ("choice", "which item of the catalogue a user meets next, from the events before"),
+            ("slates", "which item of a slate a user chooses, by its place too, or that none is"),
             ("leave", "when a user leaves"),
+            ("dwell", "how long a user spends with an item"),
         )
         if card.get(key)
     ]
@@ -106,93 +152,29 @@ def markdown(card: Card) -> str:
     lines += _bullets(learned or ["nothing that could be measured"])
     lines += ["", "## What is assumed", "", *_bullets(card.get("assumptions") or ["nothing"])]
     lines += ["", "## How far to trust it", "", *_bullets(trust(card))]
-    if feedback := card.get("feedback"):
-        lines += [
-            "",
-            "## Feedback",
-            "",
-            "RMSE of the expected value and NLL of the level: lower is better. AUC of a like, "
-            "over all events and within users (GAUC): higher is better. ECE, the error of the "
-            "probability of a like: lower is better. Baselines get probabilities by an ordinal "
-            "regression fitted on validation users. In brackets: 95 % bootstrap intervals over "
-            "users.",
-            "",
-            *_table(feedback, ["rmse", "nll", "auc", "gauc", "ece"]),
-            "",
-            *_differences(feedback["difference"]),
-        ]
-    if choice := card.get("choice"):
-        measures = ["ndcg@10", "hit@10", "half_ndcg@10", "half_hit@10"]
-        lines += [
-            "",
-            "## Choice",
-            "",
-            "Ranking of the whole catalogue without what the user met before; means over users; "
-            "higher is better. First the next event, then a random half of a user's events given "
-            "the other half.",
-            "",
-            *_table(choice, measures),
-            "",
-            *_differences(choice["difference"]),
-        ]
+    lines += sections(card)
     settings = card.get("settings") or {}
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {_plain(key)} | {_plain(value)} |" for key, value in settings.items()]
+    lines += [f"| {plain(key)} | {plain(value)} |" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
 
 
-def _compared(what: str, measure: str, part: Card, lower: bool = False) -> str:
+def _compared(
+    what: str, measure: str, part: Card, lower: bool = False, rival: str = BASELINE
+) -> str:
     difference = part["difference"][measure]
     own, mean = part["model"][measure], difference["mean"]
     if own is None or mean is None:
         return f"{what}: undefined on these users."
-    best = NAMES.get(difference["against"], difference["against"])
+    best = rival + NAMES.get(difference["against"], difference["against"])
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return f"{what}: {own:.3f}, {mean:+.3f} against {best}; too few users for an interval."
     found = f"{mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
     if low <= 0 <= high:
-        return f"{what}: {own:.3f}, not to be told from the best baseline, {best} ({found})."
+        return f"{what}: {own:.3f}, not to be told from {best} ({found})."
     word = "better" if (mean < 0) == lower else "WORSE"
-    return f"{what}: {own:.3f}, {word} than the best baseline, {best} ({found})."
-
-
-def _table(part: Card, measures: list[str]) -> list[str]:
-    rows = [(NAMES[name], part[name]) for name in NAMES if part.get(name)]
-    head = [f"| | {' | '.join(_title(m) for m in measures)} |", "|---" * (1 + len(measures)) + "|"]
-    return head + [
-        f"| {name} | {' | '.join(_cell(figures, m) for m in measures)} |" for name, figures in rows
-    ]
-
-
-def _differences(difference: Card) -> list[str]:
-    head = ["This model minus the best baseline, paired over users:", ""]
-    head += ["| measure | difference | against |", "|---|---|---|"]
-    flat = {
-        name: {name: d["mean"], f"{name}_low": d["low"], f"{name}_high": d["high"]}
-        for name, d in difference.items()
-    }
-    return head + [
-        f"| {_title(name)} | {_cell(flat[name], name, '+.4f')} | {NAMES.get(d['against'])} |"
-        for name, d in difference.items()
-    ]
-
-
-def _cell(figures: Card, measure: str, form: str = ".3f") -> str:
-    figure, low = figures.get(measure), figures.get(f"{measure}_low")
-    if figure is None:
-        return "undefined"
-    if low is None:
-        return f"{figure:{form}}"
-    return f"{figure:{form}} ({low:{form}} to {figures[f'{measure}_high']:{form}})"
-
-
-def _title(measure: str) -> str:
-    return (
-        measure.replace("half_", "half ").replace("ndcg", "NDCG")
-        if "@" in measure
-        else (measure.upper())
-    )
+    return f"{what}: {own:.3f}, {word} than {best} ({found})."
 
 
 def _log_name(log: Any) -> str:
@@ -201,10 +183,3 @@ def _log_name(log: Any) -> str:
 
 def _bullets(texts: list[str]) -> list[str]:
     return [f"- {text}" for text in texts]
-
-
-def _plain(value: Any) -> str:
-    """In a table cell: a bar would end the cell, a line break the row."""
-    if isinstance(value, dict):
-        value = ", ".join(f"{key} {of}" for key, of in value.items())
-    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,12 @@ from audience.reward_models.metrics import CELLS, F64
 F32 = NDArray[np.float32]
 
 EASE_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)
+KNN_SHRINKAGES = (0.0, 10.0, 50.0, 200.0)
+"""Added to the norms of a cosine, in events, tried with the first number of neighbours."""
+
+KNN_NEIGHBOURS = (400, 100, 1600)
+"""Items that an item looks at, tried with the best shrinkage."""
+
 POPULARITY = 1e-6
 """Weight of an item's share of events beside the other scores: it only breaks ties."""
 
@@ -31,13 +37,13 @@ class ItemScorer:
         weights: Shape (head, head), zero diagonal.
         head: Catalogue index of each row and column of `weights`, shape (head,).
         prior: Score of each item without events, shape (items,).
-        l2: Ridge penalty of `weights`, in squared events.
+        settings: What `weights` were fitted with.
     """
 
     weights: F32
     head: NDArray[np.int64]
     prior: F64
-    l2: float = 0.0
+    settings: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def popularity(cls, popularity: F64) -> ItemScorer:
@@ -46,10 +52,39 @@ class ItemScorer:
 
     @classmethod
     def ease(cls, fitting: Histories, popularity: F64, l2: float) -> ItemScorer:
-        """EASE over the LINEAR_ITEMS most frequent items."""
-        head = np.sort(np.argsort(-popularity, kind="stable")[:LINEAR_ITEMS])
-        part = only_items(fitting, head, len(popularity))
-        return cls(ease_matrix(part, len(head), l2), head, POPULARITY * popularity, l2)
+        """EASE over the LINEAR_ITEMS most frequent items; `l2` in squared events."""
+        head, part = _most_frequent(fitting, popularity)
+        weights = ease_matrix(part, len(head), l2)
+        return cls(weights, head, POPULARITY * popularity, {"l2": l2})
+
+    @classmethod
+    def item_knn(
+        cls, fitting: Histories, popularity: F64, shrinkage: float, neighbours: int
+    ) -> ItemScorer:
+        """Item neighbours by shrunk cosine over users, among the LINEAR_ITEMS most frequent.
+
+        Users in common over (product of the items' norms + shrinkage), as in Ferrari Dacrema,
+        Cremonesi & Jannach, RecSys 2019; each item looks at its most similar ones only
+        (Deshpande & Karypis, TOIS 2004).
+
+        Args:
+            fitting: Events of the fitting users.
+            popularity: Share of each item among them, shape (items,).
+            shrinkage: In events; what few users have in common counts little.
+            neighbours: Items that an item looks at; those tied with the last one count too.
+        """
+        head, part = _most_frequent(fitting, popularity)
+        events = interaction_matrix(part, len(head))
+        weights = (events.T @ events).toarray()  # users in common
+        norms = np.sqrt(weights.diagonal())
+        np.fill_diagonal(weights, 0.0)
+        # Norms of items in common are at least 1: the floor is for items without events.
+        weights /= np.maximum(np.outer(norms, norms) + shrinkage, 1.0)
+        if neighbours < len(head):
+            # Of item j, column j: what it looks at.
+            weights[weights < np.partition(weights, -neighbours, axis=0)[-neighbours]] = 0.0
+        settings = {"shrinkage": shrinkage, "neighbours": neighbours}
+        return cls(weights, head, POPULARITY * popularity, settings)
 
     def rank_items(self, contexts: Histories) -> F32:
         """Scores given whole histories, consumed items -inf, shape (users, items)."""
@@ -88,3 +123,9 @@ class ItemScorer:
                 above, same = (scores > own).sum(1), (scores == own).sum(1)
                 ranks[start + at : start + at + len(part)] = above + (same - 1) / 2
         return ranks
+
+
+def _most_frequent(fitting: Histories, popularity: F64) -> tuple[NDArray[np.int64], Histories]:
+    """The LINEAR_ITEMS most frequent items, and the events with them in their numbers."""
+    head = np.sort(np.argsort(-popularity, kind="stable")[:LINEAR_ITEMS])
+    return head, only_items(fitting, head, len(popularity))

@@ -15,13 +15,19 @@ class BehaviourConfig(BertConfig):
         window: Events that attention reaches; older ones enter as a summary.
         order: "time": the choice head says what comes next, and what is recent counts.
             "random": events are exchangeable, and the choice head says what comes at all.
-        factors: Factors of the explicit ALS among the inputs.
+        factors: Factors of the explicit ALS among the inputs, axes of the text among them.
         linear_items: Items that EASE and followers among the inputs cover.
         choice_weight: Weight of the choice loss beside the feedback loss.
         choice_share: Share of a block's places at which the choice loss is taken in fitting:
             neighbouring places teach nearly the same, and each costs a catalogue.
         id_dropout: Share of items whose learned part is hidden in fitting, so that text
             alone learns to serve.
+        members: Members of the ensemble: feedback heads, each fitted on a bootstrap sample of
+            users, over the same tokens.
+        places: Positions in the slates of the log; 0 where it has no impressions, and choosing
+            nothing is not learned.
+        leaves: Whether leaving is learned.
+        dwells: Whether dwell times are learned.
     """
 
     model_type = "audience-behaviour"
@@ -42,3 +48,7 @@ class BehaviourConfig(BertConfig):
     choice_weight: float = 0.3
     choice_share: float = 0.25
     id_dropout: float = 0.2
+    members: int = 4
+    places: int = 0
+    leaves: bool = False
+    dwells: bool = False

@@ -14,6 +14,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.scale import FeedbackScale
+from audience.reward_models.signals import Signals
 from audience.reward_models.splits import UserSplit
 from audience.reward_models.users import POPULATIONS, Population
 
@@ -28,6 +29,9 @@ class FitData:
         scale: The feedback scale.
         histories: Events of each population, oldest first, no item twice for one user.
         values: Their feedback in the log's unit.
+        signals: What the log says of each population beside items and feedback, aligned with
+            its histories.
+        feature_names: What the columns of `Signals.features` are.
     """
 
     split: UserSplit
@@ -35,6 +39,8 @@ class FitData:
     scale: FeedbackScale
     histories: dict[Population, Histories]
     values: dict[Population, NDArray[np.float64]]
+    signals: dict[Population, Signals]
+    feature_names: tuple[str, ...]
 
     @classmethod
     def of(
@@ -73,22 +79,24 @@ class FitData:
                 )
         scale = log.scale(split.fitting)
         catalogue = log.catalogue(split.fitting, groups=groups)
-        histories, values = {}, {}
+        histories, values, signals = {}, {}, {}
         for name in POPULATIONS:
             users = getattr(split, name)
-            if len(users) == 0:
-                histories[name], values[name] = Histories.from_lists([]), np.zeros(0)
-                continue
-            every = log.histories(users, catalogue, scale)
+            every, known = Histories.from_lists([]), np.zeros(0)
+            if len(users):
+                every = log.histories(users, catalogue, scale)
+                known = log.values(users, catalogue)
             histories[name], kept = every.without_repeats()
-            values[name] = log.values(users, catalogue)[kept]
+            values[name] = known[kept]
+            signals[name] = Signals.of(log, every, kept, catalogue, split.fitting)
             if len(kept) == 0 and name != "test":
                 raise LogError(
                     f"log {log.name!r}: none of the {len(users)} {name} users has an event with "
                     f"one of the {len(catalogue)} items that are frequent enough. Give a log of "
                     f"more users or events."
                 )
-        return cls(split, catalogue, scale, histories, values)
+        names = log.user_features(split.fitting)[0]
+        return cls(split, catalogue, scale, histories, values, signals, names)
 
     def quality(self, seed: int) -> QualityData:
         """The same as what measures and judges take."""
@@ -102,4 +110,5 @@ class FitData:
             scale=self.scale,
             catalogue=self.catalogue,
             seed=seed,
+            signals={name: self.signals[name] for name in POPULATIONS},
         )

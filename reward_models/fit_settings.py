@@ -18,10 +18,11 @@ class Size:
     heads: int = 4
     window: int = 64
     factors: int = 8
+    members: int = 4
 
 
 PRESETS: dict[str, Size] = {
-    "tiny": Size(epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2),
+    "tiny": Size(epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2),
     "demo": Size(epochs=2),
     "full": Size(epochs=10),
 }

@@ -34,8 +34,9 @@ from audience.reward_models.quality import quality
 from audience.reward_models.quality_choice import tune_ease
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.quality_feedback import tune_als
+from audience.reward_models.session_lengths import session_lengths
 from audience.reward_models.simulation import simulation_quality
-from audience.reward_models.text import BertTextEncoder
+from audience.reward_models.text_encoders import text_encoder
 from audience.reward_models.tower import fit_tower
 from audience.reward_models.user_files import is_users, pseudonymous
 from audience.reward_models.users import POPULATIONS
@@ -81,7 +82,12 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
     )
     if settings.preset == "full" and len(measures.test):
         card["simulation"] = simulation_quality(
-            users, measures.test, data.scale, data.catalogue, settings.seed
+            users,
+            measures.test,
+            data.scale,
+            data.catalogue,
+            settings.seed,
+            session_lengths(users, measures, settings.seed),
         )
     finished = work / "users"
     shutil.rmtree(finished, ignore_errors=True)
@@ -109,11 +115,12 @@ def _fit_bert(
 ) -> tuple[BertUserModel, dict[str, Any]]:
     """The model, and what was chosen on the way."""
     say = _speaker(verbose)
-    vectors = BertTextEncoder(settings.encoder, device).encode(data.catalogue.texts.tolist())
+    encoder = text_encoder(settings.encoder, device)
+    vectors = encoder.encode(data.catalogue.texts.tolist())
     say("collaborative inputs")
     factors = PRESETS[settings.preset].factors
     tuned = {"penalty": tune_als(measures, factors), "ease_l2": tune_ease(measures)}
-    own, crossed, folds = _inputs(data, factors, tuned, settings.seed, order == "time")
+    own, crossed, folds = _inputs(data, factors, tuned, settings.seed, vectors, order == "time")
     model = _new_model(data, vectors, own, settings, order)
     window, levels = model.config.window, np.array(data.scale.values)
     fitting, validating = data.histories["fitting"], data.histories["validation"]
@@ -126,10 +133,19 @@ def _fit_bert(
         folds,
         order=order,
         shuffled=SHUFFLED[order],
+        weights=_bootstrap(len(fitting), model.config.members, settings.seed),
+        signals=data.signals["fitting"],
         seed=settings.seed,
     )
-    cut = overlapping(validating, window)
-    validation = BlockDataset(validating, cut, own, levels, window, order=order)
+    validation = BlockDataset(
+        validating,
+        overlapping(validating, window),
+        own,
+        levels,
+        window,
+        order=order,
+        signals=data.signals["validation"],
+    )
     say("behaviour tower")
     fit_tower(
         model,
@@ -147,7 +163,16 @@ def _fit_bert(
     )
     starts = {name: pseudonymous(data.histories[name], name) for name in POPULATIONS}
     users = BertUserModel(model, data.catalogue, data.scale, starts).to(device)
-    return users, tuned | {"window": window, "members": 1, "order": order}
+    return users, tuned | {"window": window, "members": model.config.members, "order": order}
+
+
+def _bootstrap(users: int, members: int, seed: int) -> NDArray[np.float32]:
+    """How often each user stands in each member's sample of users, (users, members)."""
+    if members == 1:
+        return np.ones((users, 1), np.float32)
+    rng = np.random.default_rng([seed, 1])
+    drawn = rng.multinomial(users, np.full(users, 1 / users), size=members)
+    return drawn.T.astype(np.float32)
 
 
 def _order(log: InteractionLog, settings: FitSettings) -> str:
@@ -157,7 +182,12 @@ def _order(log: InteractionLog, settings: FitSettings) -> str:
 
 
 def _inputs(
-    data: FitData, factors: int, tuned: dict[str, float], seed: int, timed: bool
+    data: FitData,
+    factors: int,
+    tuned: dict[str, float],
+    seed: int,
+    vectors: NDArray[np.float32],
+    timed: bool,
 ) -> tuple[CollaborativeInputs, CollaborativeInputs, NDArray[np.int64]]:
     """Inputs for use, cross-fitted inputs for fitting, and each fitting user's fold."""
     histories, values = data.histories["fitting"], data.values["fitting"]
@@ -175,6 +205,7 @@ def _inputs(
             np.array(data.scale.values),
             factors=factors,
             seed=seed,
+            vectors=vectors,
             timed=timed,
             **tuned,
         )
@@ -192,7 +223,8 @@ def _new_model(
     settings: FitSettings,
     order: str,
 ) -> BehaviourModel:
-    size = PRESETS[settings.preset]
+    size, signals = PRESETS[settings.preset], data.signals["fitting"]
+    slates = signals.slates
     config = BehaviourConfig(
         hidden_size=size.hidden_size,
         num_hidden_layers=size.layers,
@@ -205,8 +237,12 @@ def _new_model(
         level_values=list(data.scale.values),
         window=size.window,
         order=order,
-        factors=size.factors,
+        factors=own.design.shape[2] - 1,
         linear_items=len(own.head),
+        members=size.members,
+        places=0 if slates is None else int(slates.places.max(initial=-1)) + 1,
+        leaves=signals.ends is not None or (slates is not None and slates.ends is not None),
+        dwells=signals.dwell is not None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -214,6 +250,7 @@ def _new_model(
     model.inputs.load_state_dict(own.state_dict())
     model.text_vectors.copy_(torch.from_numpy(vectors))
     model.log_popularity.copy_(torch.from_numpy(np.log(data.catalogue.popularity)))
+    model.known.copy_(torch.from_numpy(data.catalogue.counts > 0))
     return model
 
 

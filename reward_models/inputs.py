@@ -19,12 +19,19 @@ from audience.reward_models.collaborative import (
     FORGETTING,
     LINEAR_ITEMS,
     ExplicitFactors,
+    adjusted_cosine,
     ease_matrix,
     explicit_als,
     follower_matrix,
     only_items,
 )
 from audience.reward_models.histories import Histories
+from audience.reward_models.text_prior import level_prior, with_text_prior
+
+TEXT_AXES = 8
+"""Axes of the items' texts among the factors: with 8 the ALS fold-in errs 1.2 % less on unseen
+users of movielens (RMSE .864 to .854), 0.3 % less on those of ml-100k; with shuffled text 1 %
+more."""
 
 LEVEL_PRIOR = 5.0
 """Pseudo-events with the log's mix of levels that a level histogram starts from."""
@@ -34,53 +41,109 @@ DECAYS = (0.5, 0.8, 0.95, 1.0)
 events, and (1) of all of them. Feedback drifts within a user's history; on held-out users the
 short memories take 2 % off the RMSE of movielens, 1 % off that of ml-100k."""
 
+BIAS_PRIOR = 5.0
+"""Pseudo-events at 0 that a user's mean residual and its spread are shrunk by."""
+
+NEIGHBOUR_PRIOR = 1.0
+"""Similarity of a neighbour without opinion."""
+
 REACH = 30
 """Latest events that follower scores are summed over: older ones weigh less than 0.0001."""
 
 FLOOR = 0.02
-"""Of the mean top follower score: what lies below is all the same, as its logarithm is noise."""
+"""Of the mean top score of EASE or followers: what lies below is all the same, as its logarithm
+is noise."""
 
 
 @dataclass
 class Statistics:
-    """Sums over the events of several users.
+    """Sums over the events of several users, and the events themselves.
 
     Attributes:
-        gram: Sum of outer products of the items' regressors, shape (users, k, k).
+        covariance: Of the user's k coordinates given the events, in squared units of the
+            noise, shape (users, k, k).
         moment: Sum of regressors times (value - item base), shape (users, k).
         levels: Events of each feedback level, shape (users, levels).
-        recent: Decayed sums of (value - item base), and of 1, shape (users, 2, decays).
+        recent: Decayed sums of (value - item base), of 1, and of its square, shape (users, 3,
+            decays).
+        met: Decayed sums of the text axes of the items met, shape (users, decays, axes).
         ease: EASE score of every item, shape (users, items).
         coming: Follower score of every item, shape (users, items).
         seen: Which items were consumed, shape (users, items), bool.
+        items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
+        given: Feedback level of each event, likewise.
+        count: Number of events, shape (users,), int64.
     """
 
-    gram: Tensor
+    covariance: Tensor
     moment: Tensor
     levels: Tensor
     recent: Tensor
+    met: Tensor
     ease: Tensor
     coming: Tensor
     seen: Tensor
+    items: Tensor
+    given: Tensor
+    count: Tensor
 
     def put(self, rows: Tensor, other: Statistics) -> None:
         """Overwrite these rows with another's."""
+        self.reserve(other.items.shape[1])
         for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(other, field.name)
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if field.name in ("items", "given"):
+                mine[rows, : theirs.shape[1]] = theirs
+            else:
+                mine[rows] = theirs
+
+    def reserve(self, width: int) -> None:
+        """Make room for this many events a user."""
+        short = width - self.items.shape[1]
+        if short > 0:
+            short = max(short, self.items.shape[1])
+            self.items = nn.functional.pad(self.items, (0, short))
+            self.given = nn.functional.pad(self.given, (0, short))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of users when n items each are asked about.
+
+    Attributes:
+        covariance: As in `Statistics`, given the events before, shape (..., k, k).
+        moment: Shape (..., k).
+        levels: Shape (..., levels).
+        recent: Shape (..., 3, decays).
+        met: Shape (..., decays, axes).
+        opinion: Of the asked item's neighbours among the events: sums of similarity times
+            residual, and of similarity, shape (..., n, 2).
+        ease: EASE score of the asked item, shape (..., n).
+        coming: Its follower score, shape (..., n).
+    """
+
+    covariance: Tensor
+    moment: Tensor
+    levels: Tensor
+    recent: Tensor
+    met: Tensor
+    opinion: Tensor
+    ease: Tensor
+    coming: Tensor
 
 
 class CollaborativeInputs(nn.Module):
-    """Explicit ALS, EASE and followers of one or several folds of users, as buffers.
+    """Explicit ALS, item neighbours, EASE and followers of one or several folds of users.
 
     Cross-fitting needs one fold for each part of the fitting users, fitted on the others; in
-    use there is one fold, fitted on all of them.
+    use there is one fold, fitted on all of them. All of it is buffers.
 
     Args:
         folds: Number of folds.
         n_items: Size of the catalogue.
         n_levels: Levels of the feedback scale.
-        factors: Factors of the explicit ALS.
-        linear_items: Items that EASE and followers cover.
+        factors: Factors of the explicit ALS, axes of the text among them.
+        linear_items: Items that neighbours, EASE and followers cover.
     """
 
     base: Tensor  # (folds, items): mean + item bias
@@ -88,13 +151,16 @@ class CollaborativeInputs(nn.Module):
     precision: Tensor  # (k,)
     noise: Tensor  # (folds,)
     item_levels: Tensor  # (folds, items, levels): log of share over level_shares
+    item_facts: Tensor  # (folds, items, 2): spread of residuals over unit, log of events
     level_shares: Tensor  # (levels,): of all events
+    neighbours: Tensor  # (folds, linear items, linear items): adjusted cosine
     ease: Tensor  # (folds, linear items, linear items)
     followers: Tensor  # (folds, linear items, linear items)
-    floor: Tensor  # (folds,): follower scores below it are all the same
-    head: Tensor  # (linear items,): catalogue index of each row of ease and followers
+    floors: Tensor  # (folds, 2): scores of ease and followers below it are all the same
+    head: Tensor  # (linear items,): catalogue index of each row of the matrices
     unit: Tensor  # (2,): mean and standard deviation of feedback
     decays: Tensor  # (decays,)
+    place: Tensor  # (items,): row in the matrices, -1 beyond the head
 
     def __init__(
         self, folds: int, n_items: int, n_levels: int, factors: int, linear_items: int
@@ -107,128 +173,217 @@ class CollaborativeInputs(nn.Module):
             "precision": (k,),
             "noise": (folds,),
             "item_levels": (folds, n_items, n_levels),
+            "item_facts": (folds, n_items, 2),
             "level_shares": (n_levels,),
+            "neighbours": (folds, linear_items, linear_items),
             "ease": (folds, linear_items, linear_items),
             "followers": (folds, linear_items, linear_items),
-            "floor": (folds,),
+            "floors": (folds, 2),
             "unit": (2,),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("head", torch.arange(linear_items))
+        self.register_buffer("place", torch.full((n_items,), -1))
+        self.place[:linear_items] = torch.arange(linear_items)
         self.register_buffer("decays", torch.tensor(DECAYS))
 
     @property
     def n_features(self) -> int:
         """Length of a query's feature vector."""
-        return 7 + len(DECAYS) + 2 * len(self.level_shares)
+        return 17 + 2 * len(DECAYS) + TEXT_AXES + 2 * len(self.level_shares)
 
     def empty(self, users: int) -> Statistics:
         """The statistics of users without events."""
         _, n_items, k = self.design.shape
         new = self.base.new_zeros
+        device = self.base.device
         return Statistics(
-            gram=new((users, k, k)),
+            covariance=self.precision.reciprocal().diag().repeat(users, 1, 1),
             moment=new((users, k)),
             levels=new((users, len(self.level_shares))),
-            recent=new((users, 2, len(DECAYS))),
+            recent=new((users, 3, len(DECAYS))),
+            met=new((users, len(DECAYS), TEXT_AXES)),
             ease=new((users, n_items)),
             coming=new((users, n_items)),
-            seen=torch.zeros((users, n_items), dtype=torch.bool, device=self.base.device),
+            seen=torch.zeros((users, n_items), dtype=torch.bool, device=device),
+            items=torch.zeros((users, 0), dtype=torch.int64, device=device),
+            given=torch.zeros((users, 0), dtype=torch.int64, device=device),
+            count=torch.zeros(users, dtype=torch.int64, device=device),
         )
 
-    def query_features(
-        self,
-        gram: Tensor,
-        moment: Tensor,
-        levels: Tensor,
-        recent: Tensor,
-        items: Tensor,
-        fold: Tensor,
-        timed: Tensor,
-    ) -> Tensor:
+    # Asking
+
+    def known(
+        self, statistics: Statistics, rows: Tensor, items: Tensor, level_values: Tensor
+    ) -> Known:
+        """What is known of some users when items are asked about; one fold in use.
+
+        Args:
+            statistics: Of all users.
+            rows: The users asked, shape (m,).
+            items: The items asked about, shape (m, q).
+            level_values: Value of each level, shape (levels,).
+        """
+        count = statistics.count[rows]
+        width = int(count.max()) if len(rows) else 0
+        events = statistics.items[rows, :width]  # (m, width)
+        residual = level_values[statistics.given[rows, :width]] - self.base[0, events]
+        used = torch.arange(width, device=items.device) < count[:, None]
+        near = self.pairs(self.neighbours, torch.zeros_like(rows), events, items)
+        near = near * used[:, :, None]  # (m, width, q)
+        opinion = torch.stack([(near * residual[..., None]).sum(1), near.sum(1)], -1)
+        return Known(
+            statistics.covariance[rows],
+            statistics.moment[rows],
+            statistics.levels[rows],
+            statistics.recent[rows],
+            statistics.met[rows],
+            opinion,
+            statistics.ease[rows[:, None], items],
+            statistics.coming[rows[:, None], items],
+        )
+
+    def query_features(self, known: Known, items: Tensor, fold: Tensor, timed: Tensor) -> Tensor:
         """What is known of the feedback on an item before it is given.
 
         Args:
-            gram: Shape (..., k, k), of the user's earlier events.
-            moment: Shape (..., k).
-            levels: Shape (..., levels).
-            recent: Shape (..., 2, decays).
+            known: Of the user's earlier events, shapes (..., n, *) and (..., *).
             items: The item asked about, shape (..., n).
             fold: Shape (...), broadcast over n.
             timed: Whether the events stand in time order, shape (...), bool: else nothing is
                 recent.
 
         Returns:
-            Shape (..., n, n_features): estimate and its standard deviation, the item's base,
-            the user's bias, log number of events, recent residuals, log odds of levels of item
-            and user.
+            Shape (..., n, n_features): the ALS estimate and its standard deviation, the item's
+            base, spread and frequency, the neighbours' opinion and weight, how far the item was
+            to be expected, what its text is about and how near that is to what was met of late,
+            the user's bias, spread, number of events and recent residuals, log
+            odds of levels of item and user.
         """
-        eye = torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
-        right = torch.cat([moment[..., None], eye.expand_as(gram)], -1)
-        solved = torch.linalg.solve(gram + self.precision * eye, right)
-        taste, covariance = solved[..., 0], solved[..., 1:]  # (..., k), (..., k, k)
+        covariance, recent = known.covariance, known.recent
+        taste = (covariance @ known.moment[..., None])[..., 0]  # (..., k)
         fold = fold[..., None].expand(items.shape)
         x = self.design[fold, items]  # (..., n, k)
         base = self.base[fold, items]
         mean, std = self.unit
         estimate = base + (x * taste[..., None, :]).sum(-1)
         variance = ((x @ covariance) * x).sum(-1).clamp(min=0)
-        count = levels.sum(-1)
-        shares = (levels + LEVEL_PRIOR * self.level_shares) / (count + LEVEL_PRIOR)[..., None]
+        total, count, squares = recent[..., -1].unbind(-1)  # without decay
+        shrunk = count + BIAS_PRIOR
+        own = total / shrunk
+        spread = ((squares + BIAS_PRIOR * std**2) / shrunk).sqrt()
+        near = known.opinion[..., 1]
+        neighbours = (known.opinion[..., 0] - own[..., None] * near) / (near + NEIGHBOUR_PRIOR)
+        levels = known.levels + LEVEL_PRIOR * self.level_shares
+        shares = levels / levels.sum(-1, keepdim=True)
         bias = (taste[..., 0] / std)[..., None].expand(items.shape)
         flag = timed.to(base.dtype)
-        scalars = [
+        of_each = [
             (estimate - mean) / std,
             variance.sqrt() * self.noise[fold] / std,
             (base - mean) / std,
-            bias,
-            (count.log1p() / 4)[..., None].expand(items.shape),
             (estimate - mean) / std * bias,
-            flag[..., None].expand(items.shape),
+            neighbours / std,
+            near.log1p(),
+            known.ease,
+            known.coming * flag[..., None],
+            *self.expected(known.ease, known.coming * flag[..., None], fold),
         ]
-        mood = recent[..., 0, :] / (recent[..., 1, :] + 1) / std * flag[..., None]
-        of_user = torch.cat([mood, (shares / self.level_shares).log()], -1)
-        of_user = of_user[..., None, :].expand(*items.shape, -1)
-        return torch.cat([torch.stack(scalars, -1), self.item_levels[fold, items], of_user], -1)
+        of_user = [
+            taste[..., 0] / std,
+            own / std,
+            spread / std,
+            count.log1p() / 4,
+            flag,
+        ]
+        mood = recent[..., 0, :-1] / (recent[..., 1, :-1] + 1) / std * flag[..., None]
+        mood = torch.cat([mood, own[..., None] / std], -1)
+        odds = torch.cat([torch.stack(of_user, -1), mood, (shares / self.level_shares).log()], -1)
+        odds = odds[..., None, :].expand(*items.shape, -1)
+        axes = x[..., -TEXT_AXES:]
+        met = known.met / (recent[..., 1, :, None] + 1)  # what was met of late, shrunk to nothing
+        near = axes @ met.transpose(-1, -2) * flag[..., None, None]  # (..., n, decays)
+        of_item = self.item_facts[fold, items], self.item_levels[fold, items]
+        return torch.cat([torch.stack(of_each, -1), axes, near, *of_item, odds], -1)
+
+    def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of EASE and follower scores over their floors, at least 0.
+
+        Args:
+            ease: Shape (...).
+            coming: Shape (...).
+            fold: Broadcasts to that shape.
+        """
+        floors = self.floors[fold].clamp(min=1e-9)
+        return (
+            (ease / floors[..., 0]).clamp(min=1).log(),
+            (coming / floors[..., 1]).clamp(min=1).log(),
+        )
+
+    def covariance(self, gram: Tensor) -> Tensor:
+        """Of a user's coordinates, from the sum of outer products of regressors; (..., k, k)."""
+        return torch.linalg.inv(gram + self.precision.diag())
+
+    # Adding
 
     def event_sums(
         self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What each event adds to gram, moment and levels, and its residual; (...) to (..., *)."""
+        """What each event adds to gram, moment, levels and recent; (...) to (..., *).
+
+        Gram is the sum of outer products of the items' regressors.
+        """
         x = self.design[fold, items]
         residual = level_values[levels] - self.base[fold, items]
         onehot = nn.functional.one_hot(levels, len(self.level_shares)).to(x.dtype)
-        return x[..., :, None] * x[..., None, :], x * residual[..., None], onehot, residual
+        recent = torch.stack([residual, torch.ones_like(residual), residual**2], -1)
+        return x[..., :, None] * x[..., None, :], x * residual[..., None], onehot, recent
 
     def linear_rows(self, matrix: Tensor, items: Tensor, fold: Tensor) -> Tensor:
         """What each event adds to the scores of `ease` or `followers`: (...) to (..., items)."""
         n_items = self.base.shape[1]
         if len(self.head) == n_items:
             return matrix[fold, items]
-        place = torch.full((n_items,), -1, device=items.device)
-        place[self.head] = torch.arange(len(self.head), device=items.device)
-        row = place[items]
+        row = self.place[items]
         known = matrix[fold, row.clamp(min=0)] * (row >= 0)[..., None]
         rows = known.new_zeros((*items.shape, n_items))
         rows[..., self.head] = known
         return rows
+
+    def pairs(self, matrix: Tensor, fold: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Entries of one of the matrices: (u,), (u, a), (u, b) to (u, a, b)."""
+        row, column = self.place[rows][:, :, None], self.place[columns][:, None, :]
+        found = matrix[fold[:, None, None], row.clamp(min=0), column.clamp(min=0)]
+        if len(self.head) == self.base.shape[1]:
+            return found
+        return found * ((row >= 0) & (column >= 0))
 
     def add(
         self, statistics: Statistics, rows: Tensor, items: Tensor, levels: Tensor, values: Tensor
     ) -> None:
         """Add one event to each of these users (in place); one fold in use."""
         fold = torch.zeros_like(items)
-        gram, moment, onehot, residual = self.event_sums(items, levels, values, fold)
-        statistics.gram[rows] += gram
+        _, moment, onehot, recent = self.event_sums(items, levels, values, fold)
+        # Sherman & Morrison 1950: the inverse of a sum with one outer product.
+        before, x = statistics.covariance[rows], self.design[fold, items]
+        turned = (before @ x[..., None])[..., 0]
+        less = turned[:, :, None] * turned[:, None, :]
+        less = less / (1 + (x * turned).sum(-1))[:, None, None]
+        statistics.covariance[rows] = before - less
         statistics.moment[rows] += moment
         statistics.levels[rows] += onehot
-        added = torch.stack([residual, torch.ones_like(residual)], -1)[..., None]
-        statistics.recent[rows] = statistics.recent[rows] * self.decays + added
+        statistics.recent[rows] = statistics.recent[rows] * self.decays + recent[..., None]
+        met = statistics.met[rows] * self.decays[:, None]
+        statistics.met[rows] = met + x[:, None, -TEXT_AXES:]
         statistics.ease[rows] += self.linear_rows(self.ease, items, fold)
         coming = statistics.coming[rows] * FORGETTING
         statistics.coming[rows] = coming + self.linear_rows(self.followers, items, fold)
         statistics.seen[rows, items] = True
+        at = statistics.count[rows]
+        statistics.reserve(int(at.max()) + 1)
+        statistics.items[rows, at], statistics.given[rows, at] = items, levels
+        statistics.count[rows] = at + 1
 
     def of(
         self, items: Tensor, levels: Tensor, lengths: Tensor, level_values: Tensor
@@ -239,12 +394,11 @@ class CollaborativeInputs(nn.Module):
         used = place < lengths[:, None]
         weight = used.to(self.base.dtype)
         age = (lengths[:, None] - 1 - place).clamp(min=0)
-        gram, moment, onehot, residual = self.event_sums(items, levels, level_values, fold)
+        gram, moment, onehot, recent = self.event_sums(items, levels, level_values, fold)
         seen = self.empty(len(items)).seen
         rows = torch.nonzero(used)[:, 0]
         seen[rows, items[used]] = True
         fading = weight[..., None] * self.decays ** age[..., None]  # (users, width, decays)
-        recent = torch.stack([(fading * residual[..., None]).sum(1), fading.sum(1)], 1)
         # Rows of EASE are added where they are few; many are one matrix product.
         if items.shape[1] <= 64:
             ease = (self.linear_rows(self.ease, items, fold) * weight[..., None]).sum(1)
@@ -261,14 +415,20 @@ class CollaborativeInputs(nn.Module):
             moved = self.linear_rows(self.followers, latest, torch.zeros_like(latest))
             coming = (moved * fresh[..., None]).sum(1)
         return Statistics(
-            gram=(gram * weight[..., None, None]).sum(1),
+            covariance=self.covariance((gram * weight[..., None, None]).sum(1)),
             moment=(moment * weight[..., None]).sum(1),
             levels=(onehot * weight[..., None]).sum(1),
-            recent=recent,
+            recent=torch.einsum("uwc,uwd->ucd", recent, fading),
+            met=torch.einsum("uwx,uwd->udx", self.design[fold, items][..., -TEXT_AXES:], fading),
             ease=ease,
             coming=coming,
             seen=seen,
+            items=items,
+            given=levels,
+            count=lengths,
         )
+
+    # Fitting
 
     @classmethod
     def fit(
@@ -281,6 +441,7 @@ class CollaborativeInputs(nn.Module):
         penalty: float,
         ease_l2: float,
         seed: int,
+        vectors: NDArray[np.float32],
         timed: bool = True,
     ) -> CollaborativeInputs:
         """Fit one fold on each part: (histories, values of their events).
@@ -293,13 +454,17 @@ class CollaborativeInputs(nn.Module):
             penalty: Of the explicit ALS.
             ease_l2: Of EASE.
             seed: Of the explicit ALS.
+            vectors: Of the items' texts, shape (items, dim): the prior of items' factors and
+                levels, and axes beside the factors.
             timed: Whether events stand in time order; else nothing follows anything.
         """
         counts = np.bincount(np.concatenate([h.items for h, _ in parts]), minlength=n_items)
         head = np.sort(np.argsort(-counts, kind="stable")[:LINEAR_ITEMS])
         n_levels = len(level_values)
-        inputs = cls(len(parts), n_items, n_levels, factors, len(head))
+        inputs = cls(len(parts), n_items, n_levels, factors + TEXT_AXES, len(head))
         inputs.head.copy_(torch.from_numpy(head))
+        inputs.place.fill_(-1)
+        inputs.place[inputs.head] = torch.arange(len(head))
         every = np.concatenate([values for _, values in parts])
         shares = np.bincount(np.concatenate([h.levels for h, _ in parts]), minlength=n_levels)
         shares = (shares + 1.0) / (shares + 1.0).sum()
@@ -307,18 +472,16 @@ class CollaborativeInputs(nn.Module):
         inputs.unit.copy_(torch.tensor([every.mean(), max(every.std(), 1e-6)]))
         for fold, (histories, values) in enumerate(parts):
             als = explicit_als(histories, values, n_items, factors, penalty=penalty, seed=seed)
-            inputs._set_factors(fold, als)
-            table = np.bincount(
-                histories.items * n_levels + histories.levels, minlength=n_items * n_levels
-            ).reshape(n_items, n_levels)
-            table = (table + LEVEL_PRIOR * shares) / (table.sum(1, keepdims=True) + LEVEL_PRIOR)
-            inputs.item_levels[fold] = torch.from_numpy(np.log(table / shares))
+            inputs._set_factors(fold, with_text_prior(als, histories, values, vectors, TEXT_AXES))
+            inputs._set_facts(fold, histories, values, vectors)
             part = only_items(histories, head, n_items)
-            inputs.ease[fold] = torch.from_numpy(ease_matrix(part, len(head), ease_l2))
+            ease = ease_matrix(part, len(head), ease_l2)
+            inputs.ease[fold] = torch.from_numpy(ease)
+            inputs.floors[fold, 0] = FLOOR * _mean_top(part, ease, 1.0)
             if timed:
                 followers = follower_matrix(part, len(head))
                 inputs.followers[fold] = torch.from_numpy(followers)
-                inputs.floor[fold] = max(FLOOR * _mean_top(part, followers), 1e-9)
+                inputs.floors[fold, 1] = FLOOR * _mean_top(part, followers, FORGETTING)
         return inputs
 
     def _set_factors(self, fold: int, als: ExplicitFactors) -> None:
@@ -327,19 +490,54 @@ class CollaborativeInputs(nn.Module):
         self.precision.copy_(torch.from_numpy(als.precision))
         self.noise[fold] = als.noise
 
+    def _set_facts(
+        self,
+        fold: int,
+        histories: Histories,
+        values: NDArray[np.float64],
+        vectors: NDArray[np.float32],
+    ) -> None:
+        """Means over each item's events, and its neighbours."""
+        n_items, n_levels = self.item_levels.shape[1:]
+        shares, std = self.level_shares.double().numpy(), float(self.unit[1])
+        cells = histories.items * n_levels + histories.levels
+        table = np.bincount(cells, minlength=n_items * n_levels).reshape(n_items, n_levels)
+        count = table.sum(1)
+        odds = level_prior(table, shares, vectors, LEVEL_PRIOR)
+        self.item_levels[fold] = torch.from_numpy(odds)
+        users = np.repeat(np.arange(len(histories)), histories.lengths)
+        residual = values - self.base[fold].double().numpy()[histories.items]
+        square = np.bincount(histories.items, residual**2, n_items)
+        spread = np.sqrt((square + LEVEL_PRIOR * std**2) / (count + LEVEL_PRIOR)) / std
+        facts = np.column_stack([spread, np.log1p(count) / 4])
+        self.item_facts[fold] = torch.from_numpy(facts)
+        own = np.bincount(users, residual, len(histories)) / (histories.lengths + BIAS_PRIOR)
+        head = self.head.numpy()
+        kept = self.place.numpy()[histories.items] >= 0
+        near = adjusted_cosine(
+            only_items(histories, head, n_items), (residual - own[users])[kept], len(head)
+        )
+        self.neighbours[fold] = torch.from_numpy(near)
 
-def _mean_top(histories: Histories, followers: NDArray[np.float32], events: int = 512) -> float:
-    """Mean highest follower score before some events, spread evenly over the log."""
+
+def _mean_top(
+    histories: Histories, weights: NDArray[np.float32], decay: float, events: int = 512
+) -> float:
+    """Mean highest score before some events, spread evenly over the log.
+
+    Args:
+        histories: Events whose items index the weights.
+        weights: What each event adds to the score of each item, shape (items, items).
+        decay: Weight of an event against the one after it.
+        events: About how many events.
+    """
     place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
     rows = np.flatnonzero(place > 0)
     rows = rows[:: max(1, len(rows) // events)]
     if not len(rows):
         return 1.0
-    lag = np.arange(1, REACH + 1)
-    weight = np.where(lag <= place[rows][:, None], FORGETTING ** (lag - 1.0), 0.0)
-    before = histories.items[np.maximum(rows[:, None] - lag, 0)]  # (rows, lags)
-    history = sp.csr_matrix(
-        (weight.ravel(), (np.repeat(np.arange(len(rows)), REACH), before.ravel())),
-        (len(rows), len(followers)),
-    )
-    return float((history @ followers).max(1).mean())
+    age = np.concatenate([np.arange(n) for n in place[rows]])
+    before = histories.items[np.repeat(rows, place[rows]) - 1 - age]
+    of = np.repeat(np.arange(len(rows)), place[rows])
+    history = sp.csr_matrix((decay**age, (of, before)), (len(rows), len(weights)))
+    return float((history @ weights).max(1).mean())

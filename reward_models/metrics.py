@@ -123,10 +123,10 @@ def auc_by_user(
     return np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)
 
 
-def calibration_error(
+def reliability(
     probability: F64, happened: NDArray[np.bool_], bins: int = CALIBRATION_BINS
-) -> float:
-    """ECE: mean distance of predicted and observed share over bins of equal mass.
+) -> tuple[F64, F64, NDArray[np.int64]]:
+    """Mean predicted and observed share, and the events, of bins of equal mass; each (bins,).
 
     Args:
         probability: Of the event, shape (events,).
@@ -134,9 +134,24 @@ def calibration_error(
         bins: At most as many as there are events.
     """
     order = np.argsort(probability, kind="stable")
-    gap = (probability - happened)[order]
-    parts = np.array_split(gap, min(bins, len(gap)))
-    return float(sum(abs(part.sum()) for part in parts) / len(gap)) if len(gap) else float("nan")
+    bins = min(bins, len(order))
+    count = len(order) // max(bins, 1) + (np.arange(bins) < len(order) % max(bins, 1))
+    starts = count.cumsum() - count
+    predicted = np.add.reduceat(probability[order], starts) / count
+    observed = np.add.reduceat(happened[order].astype(np.float64), starts) / count
+    return predicted, observed, count
+
+
+def calibration_error(
+    probability: F64, happened: NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> float:
+    """ECE: mean distance of predicted and observed share over bins of equal mass.
+
+    Arguments as `reliability`; NaN without events.
+    """
+    predicted, observed, count = reliability(probability, happened, bins)
+    gaps = np.abs(predicted - observed) @ count
+    return float(gaps / count.sum()) if len(count) else float("nan")
 
 
 def gain_of_rank(rank: NDArray[np.floating] | NDArray[np.integer], top: int = TOP) -> F64:

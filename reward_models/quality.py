@@ -21,6 +21,7 @@ from audience.reward_models.quality_data import (
     measured,
 )
 from audience.reward_models.quality_feedback import feedback_quality, tune_als
+from audience.reward_models.quality_slates import response_quality
 
 __all__ = [
     "EventPredictions",
@@ -43,8 +44,9 @@ def quality(model: EventPredictor, data: QualityData) -> dict[str, Any]:
         data: All users.
 
     Returns:
-        `feedback` (None on a scale of one level), `choice` and `measured`, the parts of
-        card.json. Both parts are None where no test user has more than FIRST_EVENT events.
+        `feedback` (None on a scale of one level), `choice`, `leave`, `slates`, `dwell` (None
+        where the log or the model has none, see `response_quality`) and `measured`, the parts of
+        card.json. The first two are None where no test user has more than FIRST_EVENT events.
 
     Raises:
         ValueError: The model's predictions have a wrong shape, or are no probabilities.
@@ -52,8 +54,9 @@ def quality(model: EventPredictor, data: QualityData) -> dict[str, Any]:
     test, values = measurable(data.test, data.test_values)
     counts = {"users": len(test), "events": int(measured(test).sum())}
     counts["first_event"] = FIRST_EVENT + 1  # counted from 1
+    responses = response_quality(model, data)
     if not len(test):
-        return {"feedback": None, "choice": None, "measured": counts}
+        return {"feedback": None, "choice": None, **responses, "measured": counts}
     predictions = model.predict_events(test)
     _check(predictions, len(test.items), len(data.scale))
     bootstrap = UserBootstrap(len(test), data.seed)
@@ -63,7 +66,7 @@ def quality(model: EventPredictor, data: QualityData) -> dict[str, Any]:
             predictions.shares.astype(np.float64), data, test, values, bootstrap
         )
     choice = choice_quality(model, predictions, data, test, bootstrap)
-    return {"feedback": feedback, "choice": choice, "measured": counts}
+    return {"feedback": feedback, "choice": choice, **responses, "measured": counts}
 
 
 def _check(predictions: EventPredictions, events: int, levels: int) -> None:

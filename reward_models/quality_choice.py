@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audience.reward_models.choice_baselines import EASE_L2, ItemScorer
+from audience.reward_models.choice_baselines import (
+    EASE_L2,
+    KNN_NEIGHBOURS,
+    KNN_SHRINKAGES,
+    ItemScorer,
+)
 from audience.reward_models.histories import Histories
 from audience.reward_models.metrics import (
     F64,
@@ -52,69 +58,103 @@ def choice_quality(
         test: Events of the users measured, oldest first.
         bootstrap: Over the users measured.
     """
-    popularity = ItemScorer.popularity(data.catalogue.popularity)
-    ease = _tuned_ease(data)
-    halves = _halves(test, data.seed)
-    found = {
-        "model": _rankings(model, predictions.choice_rank, test, halves, bootstrap),
-        "popularity": _rankings(popularity, popularity.next_ranks(test), test, halves, bootstrap),
-        "ease": _rankings(ease, ease.next_ranks(test), test, halves, bootstrap),
+    baselines = {
+        "popularity": ItemScorer.popularity(data.catalogue.popularity),
+        "item_knn": _tuned_knn(data),
+        "ease": _tuned_ease(data),
     }
-    found["model"]["nll"] = _mean(_by_user(predictions.choice_nll, test), bootstrap)
+    parts = halves(test, data.seed)
+    found = {"model": choice_measures(model, predictions.choice_rank, test, parts, bootstrap)}
+    for name, scorer in baselines.items():
+        found[name] = choice_measures(scorer, scorer.next_ranks(test), test, parts, bootstrap)
+    difference = differences(found, dict.fromkeys(found["ease"], False))
+    found["model"]["nll"] = by_user(predictions.choice_nll, test, bootstrap)
     result: dict[str, Any] = {name: figures(of) for name, of in found.items()}
-    result["ease"]["settings"] = {"l2": ease.l2}
-    compared = {name: False for name in found["ease"]}
-    result["difference"] = differences(found, compared)
-    return result
+    for name in ("item_knn", "ease"):
+        result[name]["settings"] = baselines[name].settings
+    return result | {"difference": difference}
 
 
 def tune_ease(data: QualityData) -> float:
     """EASE's penalty, chosen on validation users by NDCG of the next event and of the halves."""
-    return _tuned_ease(data).l2
+    return _tuned_ease(data).settings["l2"]
 
 
 @lru_cache(maxsize=1)  # a fit asks for the penalty, and later for the baseline
 def _tuned_ease(data: QualityData) -> ItemScorer:
+    popularity = data.catalogue.popularity
+    return _best(data, (ItemScorer.ease(data.fitting, popularity, l2) for l2 in EASE_L2))[1]
+
+
+def _tuned_knn(data: QualityData) -> ItemScorer:
+    """Item-KNN; the best shrinkage meets the other numbers of neighbours."""
+
+    def fitted(shrinkage: float, neighbours: int) -> ItemScorer:
+        return ItemScorer.item_knn(data.fitting, data.catalogue.popularity, shrinkage, neighbours)
+
+    first = _best(data, (fitted(shrinkage, KNN_NEIGHBOURS[0]) for shrinkage in KNN_SHRINKAGES))
+    shrinkage = first[1].settings["shrinkage"]
+    others = _best(data, (fitted(shrinkage, neighbours) for neighbours in KNN_NEIGHBOURS[1:]))
+    return max(first, others, key=lambda found: found[0])[1]
+
+
+def _best(data: QualityData, candidates: Iterable[ItemScorer]) -> tuple[float, ItemScorer]:
+    """The candidate of the highest NDCG of the next event plus that of the halves.
+
+    On validation users; the first one where nobody has an event to measure.
+    """
     tuning, _ = tuning_users(data)
-    halves = _halves(tuning, data.seed)
-    best, most = None, -np.inf
-    for l2 in EASE_L2:
-        scorer = ItemScorer.ease(data.fitting, data.catalogue.popularity, l2)
-        gain = 0.0
-        if len(tuning):
-            gain += _by_user(gain_of_rank(scorer.next_ranks(tuning)), tuning).mean()
-            gain += _half_rankings(scorer, *halves)[0].mean()
-        if best is None or gain > most:
-            best, most = scorer, gain
-    assert best is not None
-    return best
+    parts = halves(tuning, data.seed)
+
+    def gain(scorer: ItemScorer) -> float:
+        if not len(tuning):
+            return 0.0
+        next_event = _user_means(gain_of_rank(scorer.next_ranks(tuning)), tuning).mean()
+        return float(next_event + _half_rankings(scorer, *parts)[0].mean())
+
+    return max(((gain(scorer), scorer) for scorer in candidates), key=lambda found: found[0])
 
 
-def _rankings(
+def choice_measures(
     scorer: EventPredictor | ItemScorer,
     next_rank: NDArray[np.floating] | NDArray[np.integer],
     test: Histories,
-    halves: tuple[Histories, Histories],
+    parts: tuple[Histories, Histories],
     bootstrap: UserBootstrap,
 ) -> Measures:
-    """Means over users; of the next event, of the mean over each user's measured events."""
-    half = _half_rankings(scorer, *halves)
+    """NDCG and hit rate of the next event and of half against half, means over users.
+
+    Args:
+        scorer: What ranks items.
+        next_rank: Rank that it gives to each event's item, 0 is best, shape (events,).
+        test: Events of the users measured, oldest first.
+        parts: Of `test`, as `halves` gives them.
+        bootstrap: Over the users measured.
+    """
+    half = _half_rankings(scorer, *parts)
     return {
-        f"ndcg@{TOP}": _mean(_by_user(gain_of_rank(next_rank), test), bootstrap),
-        f"hit@{TOP}": _mean(_by_user(next_rank < TOP, test), bootstrap),
+        f"ndcg@{TOP}": by_user(gain_of_rank(next_rank), test, bootstrap),
+        f"hit@{TOP}": by_user(next_rank < TOP, test, bootstrap),
         f"half_ndcg@{TOP}": _mean(half[0], bootstrap),
         f"half_hit@{TOP}": _mean(half[1], bootstrap),
     }
 
 
-def _by_user(figure: NDArray[Any], histories: Histories) -> F64:
+def by_user(
+    figure: NDArray[Any], histories: Histories, bootstrap: UserBootstrap
+) -> tuple[float, F64]:
+    """Mean over users of the mean of a figure (events,) over each one's measured events."""
+    return _mean(_user_means(figure, histories), bootstrap)
+
+
+def _user_means(figure: NDArray[Any], histories: Histories) -> F64:
     """Mean of a figure (events,) over each user's measured events, shape (users,)."""
     at = measured(histories)
     user = np.repeat(np.arange(len(histories)), histories.lengths)[at]
     return np.bincount(user, figure[at].astype(np.float64)) / np.bincount(user)
 
 
-def _halves(histories: Histories, seed: int) -> tuple[Histories, Histories]:
+def halves(histories: Histories, seed: int) -> tuple[Histories, Histories]:
     """A random half of each user's events, rounded up, and the other; both oldest first."""
     user = np.repeat(np.arange(len(histories)), histories.lengths)
     order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.histories import Histories
 from audience.reward_models.scale import FeedbackScale
+from audience.reward_models.signals import Signals
 
 F64 = NDArray[np.float64]
 
@@ -63,6 +64,8 @@ class QualityData:
         scale: Feedback levels.
         catalogue: Items, with the fitting users' counts.
         seed: Of the baselines, the halves of users' events, and the bootstrap.
+        signals: What the log says of the users of "fitting", "validation" and "test" beside
+            items and feedback, aligned with their histories; None: nothing.
     """
 
     fitting: Histories
@@ -74,6 +77,7 @@ class QualityData:
     scale: FeedbackScale
     catalogue: Catalogue
     seed: int = 0
+    signals: dict[str, Signals] | None = None
 
     def __post_init__(self) -> None:
         for part in ("fitting", "validation", "test"):

@@ -24,6 +24,7 @@ from audience.reward_models.metrics import (
     calibration_error,
     differences,
     figures,
+    reliability,
 )
 from audience.reward_models.ordinal import OrdinalRegression
 from audience.reward_models.quality_data import QualityData, measured, tuning_users
@@ -43,6 +44,8 @@ def feedback_quality(
 ) -> dict[str, Any]:
     """The part `feedback` of card.json; differences are model minus best baseline.
 
+    `curves` holds what figures show of the model and of the baseline of the best NLL.
+
     Args:
         model: Probability of each level before each event, shape (events, levels).
         data: Users to fit and tune the baselines on.
@@ -58,9 +61,12 @@ def feedback_quality(
     levels, truth = test.levels[at], values[at]
     user = np.repeat(owner, test.lengths)[at]
     of_levels = np.array(data.scale.values)
-    found = {
-        "model": _measure(model[at] @ of_levels, model[at], truth, levels, user, data, bootstrap)
-    }
+
+    def measures(point: F64, chance: F64) -> Measures:
+        return feedback_measures(point, chance, truth, levels, user, data, bootstrap)
+
+    chances = {"model": model[at]}
+    found = {"model": measures(model[at] @ of_levels, model[at])}
     tuning, known = tuning_users(data)
     tuned = measured(tuning)
     settings = {}
@@ -70,15 +76,42 @@ def feedback_quality(
             baseline.predict(tuning, known)[tuned], tuning.levels[tuned], len(data.scale)
         )
         point = baseline.predict(test, values)[at]
-        found[name] = _measure(
-            point, ordinal.probabilities(point), truth, levels, user, data, bootstrap
-        )
+        chances[name] = ordinal.probabilities(point)
+        found[name] = measures(point, chances[name])
     result: dict[str, Any] = {name: figures(of) for name, of in found.items()}
     for name, chosen in settings.items():
         result[name]["settings"] = chosen
     result.setdefault("item_knn", None)
     result["difference"] = differences(found, LOWER_IS_BETTER)
+    best = result["difference"]["nll"]["against"]
+    result["curves"] = _curves({name: chances[name] for name in ("model", best)}, levels, data)
     return result
+
+
+def _curves(
+    chances: dict[str, F64], levels: NDArray[np.int64], data: QualityData
+) -> dict[str, Any]:
+    """What figures are drawn from: of "like", the reliability; of levels, the histogram.
+
+    Args:
+        chances: By predictor, the probability of each level, shape (events, levels).
+        levels: The real ones, shape (events,).
+        data: Its scale says what a like is.
+
+    Returns:
+        `reliability`, by predictor the `predicted` and `observed` share of likes and the
+        `count` of events of each bin of `metrics.reliability`; and `levels`, the `value` of
+        each, its `real` share of the events and its mean `predicted` probability by the model.
+    """
+    likes = data.scale.likes
+    bins = {}
+    for name, chance in chances.items():
+        parts = reliability(chance[:, likes].sum(1), likes[levels])
+        keys = ("predicted", "observed", "count")
+        bins[name] = {key: part.tolist() for key, part in zip(keys, parts, strict=True)}
+    real = np.bincount(levels, minlength=len(data.scale)) / len(levels)
+    shares = {"real": real.tolist(), "predicted": chances["model"].mean(0).tolist()}
+    return {"reliability": bins, "levels": {"value": list(data.scale.values), **shares}}
 
 
 def tune_als(data: QualityData, factors: int) -> float:
@@ -109,7 +142,7 @@ def _baselines(data: QualityData, tuning: Histories, known: F64) -> dict[str, Po
     return fitted if knn is None else fitted | {"item_knn": knn}
 
 
-def _measure(
+def feedback_measures(
     expected: F64,
     probabilities: F64,
     truth: F64,
@@ -118,7 +151,17 @@ def _measure(
     data: QualityData,
     bootstrap: UserBootstrap,
 ) -> Measures:
-    """All measures of one predictor on the measured events (arrays of one row an event)."""
+    """RMSE, NLL, AUC and GAUC of a like, and its ECE, of one predictor.
+
+    Args:
+        expected: Predicted feedback in the log's unit, shape (events,).
+        probabilities: Of each level, shape (events, levels).
+        truth: Real feedback in the log's unit, shape (events,).
+        levels: Its level, shape (events,).
+        user: Index of the user, shape (events,).
+        data: Its scale says what a like is.
+        bootstrap: Over the users measured.
+    """
     likes = data.scale.likes
     liked, like = likes[levels], probabilities[:, likes].sum(1)
     users = bootstrap.users

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Cache, append, ask, new_cache
 from audience.reward_models.inputs import Statistics
-from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Assumptions, Response
+from audience.reward_models.users import (
+    CHOICE,
+    DRAWS,
+    DWELL,
+    FEEDBACK,
+    LEAVE,
+    Assumptions,
+    Response,
+)
 
 if TYPE_CHECKING:
     from audience.reward_models.bert_users import BertUserModel
@@ -27,13 +37,14 @@ class UserStates:
     Attributes:
         statistics: Sums over all their events.
         cache: Keys and values of the summary and the window's events.
-        utilities: Log-probability of each item to be chosen next among the catalogue, -inf
-            where consumed, shape (rows, items).
+        interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
+        hidden: Output of each row's latest event, shape (rows, d).
     """
 
     statistics: Statistics
     cache: Cache
-    utilities: Tensor
+    interests: Tensor
+    hidden: Tensor
 
 
 class BehaviourEngine:
@@ -57,14 +68,18 @@ class BehaviourEngine:
         with torch.inference_mode():
             self.vectors = model.item_vectors()
             self.choices = model.choice_vectors(self.vectors)
+            self.looks = model.slates.look(self.vectors) if model.config.places else None
             self.discount = popularity_discount * model.log_popularity
 
     def new_states(self, rows: int) -> UserStates:
         """Room for `rows` users."""
+        config, device = self.model.config, self.model.device
+        interests = len(self.model.interest_decays)
         return UserStates(
             self.model.inputs.empty(rows),
             new_cache(self.model, rows),
-            torch.zeros(rows, self.model.config.n_items, device=self.model.device),
+            torch.zeros(rows, interests, config.hidden_size, device=device),
+            torch.zeros(rows, config.hidden_size, device=device),
         )
 
     def encode(self, states: UserStates, rows: Tensor, histories: Histories) -> None:
@@ -77,6 +92,7 @@ class BehaviourEngine:
         everything = model.inputs.of(items, levels, lengths, model.level_values)
         place = torch.arange(items.shape[1], device=model.device)
         mean, liking = self._means(items, levels, place < first[:, None])
+        interests = self._interests(items, lengths)
         timed = self._timed(rows)
         summary = model.summary_tokens(mean, liking, first.to(mean.dtype), timed)
         width = int((lengths - first).max()) if len(lengths) else 0
@@ -94,31 +110,107 @@ class BehaviourEngine:
         states.cache.length[rows] = 1 + lengths - first
         last = hidden[torch.arange(len(rows), device=model.device), lengths - first]
         states.statistics.put(rows, everything)
-        self._refresh(states, rows, last)
+        states.interests[rows] = interests
+        states.hidden[rows] = last
 
     def add(self, states: UserStates, rows: Tensor, items: Tensor, levels: Tensor) -> None:
         """One event more for each of these (distinct) rows, which must have room for it."""
+        if not len(rows):
+            return
         model = self.model
         model.inputs.add(states.statistics, rows, items, levels, model.level_values)
+        kept = states.interests[rows] * model.interest_decays[:, None]
+        states.interests[rows] = kept + self.vectors[items][:, None]
         position = states.cache.length[rows] - 1
         tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None])
-        self._refresh(states, rows, append(model, states.cache, rows, tokens)[:, 0])
+        states.hidden[rows] = append(model, states.cache, rows, tokens)[:, 0]
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
-        """Probability of each feedback level for items asked of rows: (m,), (m, q) to (m, q, L)."""
+        """Probability of each feedback level for items asked of rows, by each member.
+
+        Args:
+            states: Of all users.
+            rows: The users asked, shape (m,).
+            items: Shape (m, q).
+
+        Returns:
+            Shape (m, q, members, levels).
+        """
+        return self.ask(states, rows, items)[0].softmax(-1)
+
+    def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Feedback logits (m, q, members, levels), and scaled features (m, q, features)."""
+        model, features = self.model, self._features(states, rows, items)
+        interests = states.interests[rows][:, None]
+        tokens = model.query_tokens(self.vectors[items], features, interests)
+        hidden = ask(model, states.cache, rows, tokens)
+        return model.feedback_logits(hidden, features), features
+
+    def states(self, states: UserStates, rows: Tensor) -> Tensor:
+        """What choices of these rows hang on, shape (m, n_state)."""
+        count = states.statistics.count[rows].to(states.hidden.dtype)
+        return self.model.states(states.hidden[rows], states.interests[rows], count)
+
+    def utilities(self, states: UserStates, rows: Tensor) -> Tensor:
+        """Log-probability of each item to be next, -inf where consumed, shape (m, items)."""
         statistics = states.statistics
-        features = self.model.inputs.query_features(
-            statistics.gram[rows],
-            statistics.moment[rows],
-            statistics.levels[rows],
-            statistics.recent[rows],
-            items,
-            torch.zeros_like(rows),
+        raw = self.model.raw_utilities(
+            self.choices,
+            self.states(states, rows),
+            statistics.ease[rows],
+            statistics.coming[rows],
             self._timed(rows),
         )
-        tokens = self.model.query_tokens(self.vectors, items, features)
-        hidden = ask(self.model, states.cache, rows, tokens)
-        return self.model.feedback_logits(hidden, features).softmax(-1)
+        raw = (raw - self.discount).masked_fill(statistics.seen[rows], -torch.inf)
+        # A user who consumed the whole catalogue has nothing to choose from, not NaN.
+        return raw.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+    def appeals(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
+        """Utility of the items of slates, in their places, -inf where consumed, shape (m, k).
+
+        Over nothing (0) where the outside option is learned; else the log-probability to be
+        next. The second copy of an item in a slate counts as consumed.
+
+        Args:
+            states: Of all users.
+            rows: The users asked, shape (m,).
+            slates: Shape (m, k).
+        """
+        if self.looks is None:
+            appeal = self.utilities(states, rows).gather(1, slates)
+        else:
+            places = torch.arange(slates.shape[1], device=slates.device).expand(slates.shape)
+            appeal = self._appeals(states, rows, slates, places)
+        again = (slates[:, :, None] == slates[:, None, :]).tril(-1).any(-1)
+        return appeal.masked_fill(again, -torch.inf)
+
+    def worth(self, states: UserStates, rows: Tensor) -> Tensor:
+        """Utilities of all items as `appeals` of slates of one, shape (m, items)."""
+        if self.looks is None:
+            return self.utilities(states, rows)
+        every = torch.arange(len(self.vectors), device=rows.device).expand(len(rows), -1)
+        return self._appeals(states, rows, every, torch.zeros_like(every))
+
+    def _appeals(self, states: UserStates, rows: Tensor, slates: Tensor, places: Tensor) -> Tensor:
+        assert self.looks is not None
+        features = self._features(states, rows, slates)
+        state = self.states(states, rows)
+        appeal = self.model.slates.appeal(state, self.looks[slates], features, places)
+        return appeal.masked_fill(states.statistics.seen[rows[:, None], slates], -torch.inf)
+
+    def _features(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
+        """Scaled query features of items asked of rows, (m,) and (m, q) to (m, q, features)."""
+        model = self.model
+        known = model.inputs.known(states.statistics, rows, items, model.level_values)
+        raw = model.inputs.query_features(known, items, torch.zeros_like(rows), self._timed(rows))
+        return model.scaled(raw)
+
+    def _interests(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Decayed sums of the vectors of left-aligned events, (m, interests, d)."""
+        place = torch.arange(items.shape[1], device=items.device)
+        age = lengths[:, None] - 1 - place
+        weight = self.model.interest_decays[:, None] ** age.clamp(min=0)[:, None]
+        return (weight * (age >= 0)[:, None]) @ self.vectors[items]
 
     def _event_tokens(self, items: Tensor, levels: Tensor, position: Tensor) -> Tensor:
         model = self.model
@@ -147,20 +239,6 @@ class BehaviourEngine:
         mean = (weight[..., None] * vectors).sum(1)
         return mean, ((weight * residual)[..., None] * vectors).sum(1)
 
-    def _refresh(self, states: UserStates, rows: Tensor, hidden: Tensor) -> None:
-        statistics = states.statistics
-        raw = self.model.raw_utilities(
-            self.choices,
-            hidden,
-            statistics.ease[rows],
-            statistics.coming[rows],
-            statistics.levels[rows].sum(-1),
-            self._timed(rows),
-        )
-        raw = (raw - self.discount).masked_fill(statistics.seen[rows], -torch.inf)
-        # A user who consumed the whole catalogue has nothing to choose from, not NaN.
-        states.utilities[rows] = raw.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
-
 
 class BertSessions:
     """A block of sessions of a BERT user model; see `audience.reward_models.users.Sessions`.
@@ -173,25 +251,17 @@ class BertSessions:
     def __init__(
         self, users: BertUserModel, slots: int, slate_size: int, assumptions: Assumptions
     ) -> None:
-        self.assumptions = assumptions
+        self.assumptions, self.learned = assumptions, users.learned
         self.engine = BehaviourEngine(users.model, assumptions.popularity_discount)
         self.outside = users.outside_option(slate_size, assumptions)
         self.states = self.engine.new_states(slots)
-        # The events themselves, for when a window overflows and is cut anew.
-        self._items = np.zeros((slots, 2 * users.model.config.window), np.int64)
-        self._levels = np.zeros_like(self._items)
-        self._count = np.zeros(slots, np.int64)
+        self._rewards = torch.from_numpy(users.scale.scaled).to(users.model.dtype)
 
     @torch.inference_mode()
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
-        if len(slots) == 0:
-            return
-        items, levels, _ = histories.padded()
-        self._reserve(items.shape[1])
-        self._items[slots, : items.shape[1]], self._levels[slots, : items.shape[1]] = items, levels
-        self._count[slots] = histories.lengths
-        self.engine.encode(self.states, self._tensor(slots), histories)
+        if len(slots):
+            self.engine.encode(self.states, self._tensor(slots), histories)
 
     @torch.inference_mode()
     def respond(
@@ -201,86 +271,131 @@ class BertSessions:
         active: NDArray[np.bool_],
     ) -> Response:
         """Show every active slot its slate; draw the response; remember it as history."""
-        choice, accept = self._choose(slates, uniforms[:, CHOICE], active)
+        live = np.flatnonzero(active)
+        none = np.full(len(slates), -1, np.int64)
+        choice, accept = none.copy(), np.zeros(len(slates))
+        choice[live], accept[live] = self._choose(live, slates[live], uniforms[live, CHOICE])
         rows = np.flatnonzero(choice >= 0)
-        item = np.full(len(slates), -1, np.int64)
-        level = item.copy()
+        item, level = none.copy(), none.copy()
+        dwell, disagreement = np.full(len(slates), np.nan), np.zeros(len(slates))
         item[rows] = slates[rows, choice[rows]]
+        hazard = np.zeros(len(slates))
+        before = self._before(live)
         if len(rows):
-            level[rows] = self._feedback(rows, item[rows], uniforms[rows, FEEDBACK])
+            drawn = self._react(rows, item[rows], uniforms[rows])
+            level[rows], dwell[rows], disagreement[rows] = drawn
+        hazard[live] = self._hazards(before, level[live])
+        if len(rows):
             self._remember(rows, item[rows], level[rows])
-        stated = self.assumptions.stated
-        hazard = np.where(choice >= 0, stated.leave_after_choice, stated.leave_after_skip)
         leave = (uniforms[:, LEAVE] < hazard) & active
-        none = np.zeros(len(slates))
-        return Response(choice, item, level, leave, accept, none + np.nan, none)
+        return Response(choice, item, level, leave, accept, dwell, disagreement)
 
     @torch.inference_mode()
-    def wander(self, slots: NDArray[np.int64], uniforms: NDArray[np.float64]) -> None:
+    def wander(self, slots: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.bool_]:
         """One free event for each of these slots: an item of the whole catalogue, its feedback.
 
         Args:
             slots: Distinct slots, shape (m,).
-            uniforms: Draws of item and feedback in [0, 1), shape (m, 2).
+            uniforms: Draws of item, feedback and leaving in [0, 1), shape (m, 3).
+
+        Returns:
+            Whether each leaves then, shape (m,).
         """
-        below = self.states.utilities[self._tensor(slots)].double().exp().cumsum(1)
+        below = self.engine.utilities(self.states, self._tensor(slots)).double().exp().cumsum(1)
         drawn = torch.from_numpy(uniforms[:, :1]).to(below.device) * below[:, -1:]
         place = torch.searchsorted(below, drawn, right=True)[:, 0]
         items = place.clamp(max=below.shape[1] - 1).cpu().numpy()
-        self._remember(slots, items, self._feedback(slots, items, uniforms[:, 1]))
+        before = self._before(slots)
+        columns = np.zeros((len(slots), DRAWS))
+        columns[:, FEEDBACK] = uniforms[:, 1]
+        levels, _, _ = self._react(slots, items, columns)
+        self._remember(slots, items, levels)
+        return uniforms[:, 2] < self._hazards(before, levels)
 
     def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
         """All events of every slot so far, under these names."""
-        found = Histories.from_padded(self._items, self._levels, self._count)
+        of = self.states.statistics
+        found = Histories.from_padded(*(t.cpu().numpy() for t in (of.items, of.given, of.count)))
         names = found.users if users is None else users
         return Histories(names, found.offsets, found.items, found.levels)
 
+    def get_state(self) -> UserStates:
+        """A copy of what is kept of all slots."""
+        return copy.deepcopy(self.states)
+
+    def set_state(self, state: UserStates) -> None:
+        """Go on from a copy that `get_state` gave."""
+        self.states = copy.deepcopy(state)
+
     def _choose(
-        self, slates: NDArray[np.int64], uniforms: NDArray[np.float64], active: NDArray[np.bool_]
+        self,
+        slots: NDArray[np.int64],
+        slates: NDArray[np.int64],
+        uniforms: NDArray[np.float64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Luce's rule over the slate and the outside option: position or -1, P(something)."""
-        shown = self._tensor(slates)
-        weight = self.states.utilities.gather(1, shown).double().exp()  # (slots, slate)
-        again = (shown[:, :, None] == shown[:, None, :]).tril(-1).any(-1)
-        weight = weight.masked_fill(again, 0.0)
-        mass = weight.sum(1).cpu().numpy()
-        total = mass + np.exp(self.outside)
-        below = weight.cumsum(1).cpu().numpy() / total[:, None]  # (slots, slate)
-        choice = (below <= uniforms[:, None]).sum(1)
-        choice[(choice == slates.shape[1]) | ~active] = -1
-        return choice, np.where(active, mass / total, 0.0)
+        appeal = self.engine.appeals(self.states, self._tensor(slots), self._tensor(slates))
+        below = appeal.double().exp().cumsum(1).cpu().numpy()  # (slots, slate)
+        total = below[:, -1] + np.exp(self.outside)
+        choice = (below <= (uniforms * total)[:, None]).sum(1)
+        return np.where(choice < slates.shape[1], choice, -1), below[:, -1] / total
 
-    def _feedback(
+    def _react(
         self, rows: NDArray[np.int64], items: NDArray[np.int64], uniforms: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        asked = self._tensor(items)[:, None]
-        shares = self.engine.feedback(self.states, self._tensor(rows), asked)[:, 0]
-        below = shares.double().cumsum(-1).cpu().numpy()  # (rows, levels)
-        return (below[:, :-1] <= uniforms[:, None]).sum(1).astype(np.int64)
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Level, seconds and disagreement about the level, of one item a row, each (m,)."""
+        logits, features = self.engine.ask(
+            self.states, self._tensor(rows), self._tensor(items)[:, None]
+        )
+        shares = logits[:, 0].softmax(-1)  # (m, members, levels)
+        below = shares.mean(1).double().cumsum(-1).cpu().numpy()
+        level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1).astype(np.int64)
+        expected = shares @ self._rewards.to(shares.device)  # (m, members)
+        disagreement = expected.std(1, correction=0).cpu().numpy().astype(np.float64)
+        seconds = np.full(len(rows), np.nan)
+        if "dwell" in self.learned:
+            heads = self.engine.model.slates
+            mean, spread = heads.log_seconds(features[:, 0], self._tensor(level))
+            noise = ndtri(np.clip(uniforms[:, DWELL], 1e-9, 1 - 1e-9))
+            seconds = np.exp(mean.cpu().numpy() + spread.cpu().numpy() * noise)
+        return level, seconds, disagreement
+
+    def _before(self, slots: NDArray[np.int64]) -> Tensor | None:
+        """The states of these slots, where leaving hangs on them."""
+        if "leave" not in self.learned:
+            return None
+        return self.engine.states(self.states, self._tensor(slots))
+
+    def _hazards(self, before: Tensor | None, level: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probability of leaving after feedback of these levels, -1 where nothing was chosen."""
+        stated, given = self.assumptions.stated, self.assumptions
+        hazard = np.where(level >= 0, stated.leave_after_choice, stated.leave_after_skip)
+        if before is None or not len(level):
+            return hazard
+        learned = self.engine.model.slates.leave_logit(before, self._tensor(level)).sigmoid()
+        asked = given.leave_after_choice is None, given.leave_after_skip is None
+        return np.where(np.where(level >= 0, *asked), learned.cpu().numpy(), hazard)
 
     def _remember(
         self, rows: NDArray[np.int64], items: NDArray[np.int64], levels: NDArray[np.int64]
     ) -> None:
-        self._reserve(int(self._count[rows].max()) + 1)
-        self._items[rows, self._count[rows]] = items
-        self._levels[rows, self._count[rows]] = levels
-        self._count[rows] += 1
-        cache = self.states.cache
-        full = (cache.length == cache.keys[0].shape[2]).cpu().numpy()[rows]
-        room = rows[~full]
-        if len(room):
-            fresh = self._tensor(items[~full]), self._tensor(levels[~full])
-            self.engine.add(self.states, self._tensor(room), *fresh)
-        if full.any():
-            again = rows[full]
-            events = self._items[again], self._levels[again], self._count[again]
-            self.engine.encode(self.states, self._tensor(again), Histories.from_padded(*events))
-
-    def _reserve(self, width: int) -> None:
-        short = width - self._items.shape[1]
-        if short > 0:
-            more = ((0, 0), (0, max(short, self._items.shape[1])))
-            self._items, self._levels = np.pad(self._items, more), np.pad(self._levels, more)
+        at, new = self._tensor(rows), (self._tensor(items), self._tensor(levels))
+        cache, statistics = self.states.cache, self.states.statistics
+        full = cache.length[at] == cache.keys[0].shape[2]
+        if not bool(full.any()):
+            self.engine.add(self.states, at, *new)
+            return
+        room = ~full
+        self.engine.add(self.states, at[room], new[0][room], new[1][room])
+        again = at[full]  # their window overflows, and is cut anew
+        count = statistics.count[again].cpu().numpy()
+        statistics.reserve(int(count.max()) + 1)
+        events, given = (t[again].cpu().numpy() for t in (statistics.items, statistics.given))
+        row = np.arange(len(count))
+        fresh = full.cpu().numpy()
+        events[row, count], given[row, count] = items[fresh], levels[fresh]
+        whole = Histories.from_padded(events, given, count + 1)
+        self.engine.encode(self.states, again, whole)
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.states.utilities.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.states.hidden.device)

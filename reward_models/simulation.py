@@ -54,24 +54,23 @@ def simulation_quality(
         session_lengths: Of real and simulated sessions, where leaving is learned.
 
     Returns:
-        `feedback_tv`, `session_length_ks` (None where leaving is not
-        learned), `popularity_ks` and `repeat_share` of real and simulated,
-        `discriminator_auc` (with `_low`, `_high`), `discriminator` (both classifiers),
-        `discriminator_check_auc` (against real items with permuted feedback: at least .8, or
-        the discriminator is too weak to be believed), `curves`, `users` and `events`. Figures
-        are None where there are fewer than 2 users to compare.
+        `feedback_tv`, `session_length_ks` and `session_length` (number of `sessions`, mean steps
+        of the `real` and the `simulated`; both None where leaving is not learned),
+        `popularity_ks` and `repeat_share` of real and simulated, `discriminator_auc` (with
+        `_low`, `_high`), `discriminator` (both classifiers), `discriminator_check_auc` (against
+        real items with permuted feedback: at least .8, or the discriminator is too weak to be
+        believed), `curves`, `users` and `events`. Figures are None where there are fewer than 2
+        users to compare.
 
     Raises:
         ValueError: `users.simulate` returns other users or lengths than it was asked for.
     """
     real = real.at_least(FIRST_EVENT + 1).first(LONGEST)
     counts = {"users": len(real), "events": len(real.items) - FIRST_EVENT * len(real)}
-    lengths_ks = None
-    if session_lengths is not None:
-        lengths_ks = float(ks_2samp(*session_lengths).statistic)
+    lengths = _lengths(session_lengths)
     if len(real) < 2:
         names = ("feedback_tv", "discriminator_auc", "discriminator_check_auc", "popularity_ks")
-        return dict.fromkeys(names) | {"session_length_ks": lengths_ks} | counts
+        return dict.fromkeys(names) | lengths | counts
     simulated = users.simulate(real.first(FIRST_EVENT), real.lengths, seed)
     if not np.array_equal(simulated.lengths, real.lengths):
         raise ValueError(
@@ -91,7 +90,7 @@ def simulation_quality(
         # No interval: resampled shares are further apart than real ones, so a percentile
         # bootstrap of a distance lies above the figure.
         "feedback_tv": float(np.abs(shares[0] - shares[1]).sum() / 2),
-        "session_length_ks": lengths_ks,
+        **lengths,
         "popularity_ks": float(ks),
         "repeat_share": repeats,
         "discriminator_auc": number(found.auc),
@@ -106,9 +105,30 @@ def simulation_quality(
                 "simulated": shares[1].tolist(),
             },
             "popularity": _popularity(real, simulated, catalogue),
+            **_stayed(session_lengths),
         },
         **counts,
     }
+
+
+def _lengths(sessions: tuple[NDArray[np.int64], NDArray[np.int64]] | None) -> dict[str, Any]:
+    if sessions is None:
+        return {"session_length_ks": None, "session_length": None}
+    real, simulated = sessions
+    means = {"real": float(real.mean()), "simulated": float(simulated.mean())}
+    return {
+        "session_length_ks": float(ks_2samp(real, simulated).statistic),
+        "session_length": {"sessions": len(real), **means},
+    }
+
+
+def _stayed(sessions: tuple[NDArray[np.int64], NDArray[np.int64]] | None) -> dict[str, Any]:
+    """Curve of the share of sessions that last at least so many steps."""
+    if sessions is None:
+        return {}
+    steps = np.arange(1, max(int(lengths.max()) for lengths in sessions) + 1)
+    shares = [(lengths[:, None] >= steps).mean(0).tolist() for lengths in sessions]
+    return {"session_length": {"steps": steps.tolist(), "real": shares[0], "simulated": shares[1]}}
 
 
 def _shares(histories: Histories, levels: int) -> F64:

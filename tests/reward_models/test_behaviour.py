@@ -8,7 +8,7 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
 from audience.reward_models.prediction import predict_events
 from audience.reward_models.sessions import BehaviourEngine
 
@@ -37,6 +37,7 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
         penalty=2.0,
         ease_l2=5.0,
         seed=0,
+        vectors=np.random.default_rng(3).normal(size=(N_ITEMS, 4)).astype(np.float32),
     )
     config = BehaviourConfig(
         hidden_size=16,
@@ -47,7 +48,7 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
         text_dim=4,
         level_values=LEVELS.tolist(),
         window=WINDOW,
-        factors=2,
+        factors=2 + TEXT_AXES,
         linear_items=N_ITEMS,
         order=request.param,
     )
@@ -72,7 +73,7 @@ def outputs(model: BehaviourModel, histories: Histories) -> tuple[torch.Tensor, 
     )
     with torch.inference_mode():
         said = model(**blocks.collate([blocks[i] for i in range(len(blocks))]))
-    return said.feedback_logits, said.utilities
+    return said.feedback_shares, said.utilities
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -105,9 +106,10 @@ def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
     with torch.inference_mode():
         engine.encode(states, rows, histories.first(3))
         for place in range(3, WINDOW):
-            torch.testing.assert_close(states.utilities, utilities[:, place], atol=1e-5, rtol=1e-4)
-            shares = engine.feedback(states, rows, items[:, place : place + 1])[:, 0]
-            torch.testing.assert_close(shares, feedback[:, place].softmax(-1), atol=1e-5, rtol=1e-4)
+            said = engine.utilities(states, rows)
+            torch.testing.assert_close(said, utilities[:, place], atol=1e-5, rtol=1e-4)
+            shares = engine.feedback(states, rows, items[:, place : place + 1])[:, 0].mean(1)
+            torch.testing.assert_close(shares, feedback[:, place], atol=1e-5, rtol=1e-4)
             engine.add(states, rows, items[:, place], levels[:, place])
 
 

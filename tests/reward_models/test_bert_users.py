@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.errors import UserModelError
@@ -39,7 +40,9 @@ def next_utilities(users: BertUserModel, histories: Histories) -> np.ndarray:
     """Log-probability of each item to be chosen next."""
     sessions = users.open(len(histories), 1, Assumptions())
     sessions.start(np.arange(len(histories)), histories)
-    return sessions.states.utilities.numpy().copy()
+    rows = torch.arange(len(sessions.states.hidden))
+    with torch.inference_mode():
+        return sessions.engine.utilities(sessions.states, rows).numpy().copy()
 
 
 def test_users_who_like_comets_like_comets(planted_users: BertUserModel) -> None:
@@ -69,7 +72,7 @@ def test_the_card_says_that_the_rule_was_found(planted_directory: Path) -> None:
     assert card["feedback"]["model"]["auc"] > 0.98
     assert card["feedback"]["model"]["rmse"] < card["feedback"]["user_item_mean"]["rmse"]
     assert card["choice"]["model"]["ndcg@10"] > card["choice"]["popularity"]["ndcg@10"]
-    assert card["settings"]["order"] == "time" and card["settings"]["members"] == 1
+    assert card["settings"]["order"] == "time" and card["settings"]["members"] == 2
     assert any(said.startswith("choice:") for said in card["assumptions"])
     assert "planted" in (planted_directory / "card.md").read_text()
 
@@ -147,14 +150,14 @@ def test_inactive_slots_keep_their_state(planted_users: BertUserModel) -> None:
     sessions = planted_users.open(2, 1, Assumptions())
     histories = histories_of_kinds(planted_users)
     sessions.start(np.arange(2), histories)
-    before = sessions.states.utilities.clone()
+    before = sessions.states.hidden.clone()
     new = np.setdiff1d(np.arange(40), histories.items)[:1]
     zeros = np.zeros((2, DRAWS))
     response = sessions.respond(np.tile(new, (2, 1)), zeros, np.array([True, False]))
     assert response.choice.tolist() == [0, -1]
     assert response.leave.tolist() == [True, False]
-    assert not before[0].equal(sessions.states.utilities[0])
-    assert before[1].equal(sessions.states.utilities[1])
+    assert not before[0].equal(sessions.states.hidden[0])
+    assert before[1].equal(sessions.states.hidden[1])
     none = sessions.respond(np.tile(new, (2, 1)), zeros, np.zeros(2, bool))
     assert none.choice.tolist() == [-1, -1]
 

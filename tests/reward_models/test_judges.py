@@ -243,7 +243,7 @@ def test_competence_compares_pairs(judge: Judge, data: QualityData) -> None:
     popularity = ItemScorer.popularity(data.catalogue.popularity)
     against = competence(judge, popularity, data)
     assert against["feedback"] is None and against["competent"]
-    assert against["choice"]["half_ndcg@10"]["high"] < 0
+    assert against["half"]["ndcg@10"]["high"] < 0
 
 
 @pytest.mark.parametrize("present", [[0, 1, 2, 3], [1, 3], [2]])

@@ -61,6 +61,27 @@ def test_calibration_error_by_hand() -> None:
     assert metrics.calibration_error(np.ones(7), np.ones(7, bool)) == 0
 
 
+def test_reliability_by_hand() -> None:
+    probability = np.array([0.1, 0.6, 0.3, 0.8, 0.7])
+    happened = np.array([False, False, True, True, True])
+    # Sorted: .1 and .3 and .6, of which the second happened; .7 and .8, which both did.
+    predicted, observed, count = metrics.reliability(probability, happened, bins=2)
+    np.testing.assert_allclose(predicted, [1 / 3, 0.75])
+    np.testing.assert_allclose(observed, [1 / 3, 1])
+    np.testing.assert_array_equal(count, [3, 2])
+    error = metrics.calibration_error(probability, happened, bins=2)
+    assert error == pytest.approx(2 / 5 * 0.25)
+
+
+def test_reliability_has_no_more_bins_than_events() -> None:
+    predicted, observed, count = metrics.reliability(np.array([0.2, 0.4]), np.array([True, False]))
+    np.testing.assert_allclose(predicted, [0.2, 0.4])
+    np.testing.assert_array_equal(observed, [1, 0])
+    np.testing.assert_array_equal(count, [1, 1])
+    assert all(len(part) == 0 for part in metrics.reliability(np.zeros(0), np.zeros(0, bool)))
+    assert np.isnan(metrics.calibration_error(np.zeros(0), np.zeros(0, bool)))
+
+
 def test_gain_of_rank_stops_at_ten() -> None:
     gain = metrics.gain_of_rank(np.array([0, 2, 9, 10]))
     np.testing.assert_allclose(gain, [1, 1 / 2, 1 / np.log2(11), 0])

@@ -97,6 +97,11 @@ def test_learned_lengths_are_compared() -> None:
         MoodUsers(), real_users(6), SCALE, CATALOGUE, seed=0, session_lengths=lengths
     )
     assert found["session_length_ks"] == pytest.approx(0.5)
+    assert found["session_length"] == {"sessions": 10, "real": 4.5, "simulated": 9.5}
+    curve = found["curves"]["session_length"]
+    assert curve["steps"] == list(range(1, 15))
+    assert curve["real"][:3] == pytest.approx([0.9, 0.8, 0.7]) and curve["real"][9:] == [0] * 5
+    assert curve["simulated"][4:7] == pytest.approx([1, 0.9, 0.8])
 
 
 def test_too_few_users_have_no_figures() -> None:
