@@ -15,7 +15,8 @@ from transformers.utils.generic import ModelOutput
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
-from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, Known
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, Known, Statistics
+from audience.reward_models.tilt import ChoiceTilt, TiltContext
 
 EASE_FLOOR = 0.01
 """Low scores of EASE are noise about 0. This part of an item's popularity (1 for the most
@@ -116,6 +117,7 @@ class BehaviourModel(BertPreTrainedModel):
         self.gate_base = nn.Linear(1, SCORES)
         self.gate_head = nn.Linear(n_state, SCORES)
         self.slates = SlateHeads(config, n_state, n_features)
+        self.tilt = ChoiceTilt(config.n_items)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -240,6 +242,7 @@ class BehaviourModel(BertPreTrainedModel):
         ease: Tensor,
         coming: Tensor,
         timed: Tensor,
+        gates: Tensor | None = None,
     ) -> Tensor:
         """Utilities of all items, not normalised, shape (..., items).
 
@@ -249,17 +252,34 @@ class BehaviourModel(BertPreTrainedModel):
             ease: EASE scores, shape (..., items).
             coming: Follower scores, shape (..., items).
             timed: Whether the events stand in time order, shape (...), bool.
+            gates: Added to the weights of EASE and followers, shape (..., 2).
         """
         everything = bool(timed.all())
         if not everything and self.config.order == "time" and not bool(timed.any()):
             return self._set_scores(ease)
         gate = self.gate_base(state[..., -1:]) + self.gate_head(state)
+        if gates is not None:
+            gate = gate + nn.functional.pad(gates, (1, 0))
         utilities = self.state_head(state) @ choices.T + self.item_bias.weight[:, 0]
         for i, score in enumerate(self.scores(ease, coming)):
             utilities = utilities + gate[..., i : i + 1] * score
         if self.config.order == "random" or everything:
             return utilities
         return torch.where(timed[..., None], utilities, self._set_scores(ease))
+
+    def tilt_context(self, statistics: Statistics, rows: Tensor) -> TiltContext:
+        """What the tilt knows of these users; see `ChoiceTilt`."""
+        recent = statistics.recent[rows, :, 1]  # the decay of .8
+        mood = recent[:, 0] / (recent[:, 1] + 1) / self.inputs.unit[1]
+        return self.tilt.context(statistics, rows, mood)
+
+    def tilt_features(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Tensor:
+        """Features that the tilt weighs, of items (m, q) asked of users (m,); (m, q, features)."""
+        at = rows[:, None]
+        ease, coming = statistics.ease[at, items], statistics.coming[at, items]
+        expected = self.inputs.expected(ease, coming, torch.zeros_like(items))
+        context = self.tilt_context(statistics, rows)
+        return self.tilt.features(context, items, torch.stack(expected, -1))
 
     def scores(
         self, ease: Tensor, coming: Tensor, inputs: CollaborativeInputs | None = None

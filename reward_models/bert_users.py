@@ -76,6 +76,7 @@ class BertUserModel:
         seed: int = 0,
         device: str = "auto",
         encoder: str | None = None,
+        studies: bool = False,
         verbose: bool = True,
     ) -> BertUserModel:
         """Fit users to a log, measure them on unseen users, and write them to a directory.
@@ -88,6 +89,8 @@ class BertUserModel:
             seed: Of the split, the orders and the weights.
             device: "auto" (a GPU where there is one), "cpu" or "cuda".
             encoder: A directory or Hugging Face id of the text encoder; None: the default.
+            studies: With preset "full", also refit without text and without some items, and fit
+                judges, so that the card says more.
             verbose: Whether to show progress and print the card's summary.
 
         Raises:
@@ -99,7 +102,13 @@ class BertUserModel:
         from audience.reward_models.fitting import fit
 
         settings = FitSettings(
-            preset=preset, half=half, seed=seed, device=device, encoder=encoder, out=str(out)
+            preset=preset,
+            half=half,
+            seed=seed,
+            device=device,
+            encoder=encoder,
+            studies=studies,
+            out=str(out),
         )
         users = fit(log, settings, verbose=verbose)
         assert isinstance(users, cls)  # settings.kind is bert

@@ -19,12 +19,16 @@ class Size:
     window: int = 64
     factors: int = 8
     members: int = 4
+    tilt_users: int = 60
+    """Users who run freely to fit the tilt of the choice."""
 
 
 PRESETS: dict[str, Size] = {
-    "tiny": Size(epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2),
+    "tiny": Size(
+        epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_users=0
+    ),
     "demo": Size(epochs=2),
-    "full": Size(epochs=10),
+    "full": Size(epochs=10, tilt_users=300),
 }
 
 
@@ -49,6 +53,9 @@ class FitSettings:
     kind: Literal["bert", "als", "boosted"] = "bert"
     """Class of user model: bert, or a judge: als (Bayesian explicit ALS with EASE-like choice),
     boosted (gradient boosting with neighbourhood choice)."""
+    studies: bool = True
+    """With preset full, also refit without text, with another's and without cold items, and fit
+    the judges: the card says more, the fit takes about three times as long."""
     everyone: bool = False
     """Fit on test users too, so that nobody is left to measure on: for a log whose truth stands
     in another file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,7 @@ class BehaviourEngine:
         popularity_discount: Part of log-popularity taken out of the utilities.
         timed: Whether histories stand in time order, so that the choice is that of the next
             event; None: as the model was fitted.
+        tilted: Whether the choice is tilted so that free-running users stay like real ones.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class BehaviourEngine:
         model: BehaviourModel,
         popularity_discount: float = 0.0,
         timed: bool | None = None,
+        tilted: bool = True,
     ) -> None:
-        self.model = model
+        self.model, self.tilted = model, tilted
         self.timed = model.config.order == "time" if timed is None else timed
         with torch.inference_mode():
             self.vectors = model.item_vectors()
@@ -153,14 +156,19 @@ class BehaviourEngine:
 
     def utilities(self, states: UserStates, rows: Tensor) -> Tensor:
         """Log-probability of each item to be next, -inf where consumed, shape (m, items)."""
-        statistics = states.statistics
-        raw = self.model.raw_utilities(
+        statistics, model, tilt = states.statistics, self.model, None
+        if self.tilted:
+            tilt = model.tilt_context(statistics, rows)
+        raw = model.raw_utilities(
             self.choices,
             self.states(states, rows),
             statistics.ease[rows],
             statistics.coming[rows],
             self._timed(rows),
+            None if tilt is None else model.tilt.gates(tilt),
         )
+        if tilt is not None:
+            raw = raw + model.tilt.utilities(tilt)
         raw = (raw - self.discount).masked_fill(statistics.seen[rows], -torch.inf)
         # A user who consumed the whole catalogue has nothing to choose from, not NaN.
         return raw.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
@@ -253,9 +261,14 @@ class BertSessions:
     ) -> None:
         self.assumptions, self.learned = assumptions, users.learned
         self.engine = BehaviourEngine(users.model, assumptions.popularity_discount)
-        self.outside = users.outside_option(slate_size, assumptions)
+        self._users, self._slate_size = users, slate_size
         self.states = self.engine.new_states(slots)
         self._rewards = torch.from_numpy(users.scale.scaled).to(users.model.dtype)
+
+    @cached_property
+    def outside(self) -> float:
+        """Utility of choosing nothing."""
+        return self._users.outside_option(self._slate_size, self.assumptions)
 
     @torch.inference_mode()
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
@@ -306,11 +319,28 @@ class BertSessions:
         place = torch.searchsorted(below, drawn, right=True)[:, 0]
         items = place.clamp(max=below.shape[1] - 1).cpu().numpy()
         before = self._before(slots)
+        levels = self.live(slots, items, uniforms[:, 1])
+        return uniforms[:, 2] < self._hazards(before, levels)
+
+    @torch.inference_mode()
+    def live(
+        self, slots: NDArray[np.int64], items: NDArray[np.int64], uniforms: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Draw the feedback on one item for each of these slots, and remember the event.
+
+        Args:
+            slots: Distinct slots, shape (m,).
+            items: Shape (m,).
+            uniforms: Draws of the feedback in [0, 1), shape (m,).
+
+        Returns:
+            Levels, shape (m,).
+        """
         columns = np.zeros((len(slots), DRAWS))
-        columns[:, FEEDBACK] = uniforms[:, 1]
+        columns[:, FEEDBACK] = uniforms
         levels, _, _ = self._react(slots, items, columns)
         self._remember(slots, items, levels)
-        return uniforms[:, 2] < self._hazards(before, levels)
+        return levels
 
     def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
         """All events of every slot so far, under these names."""

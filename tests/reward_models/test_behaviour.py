@@ -99,7 +99,7 @@ def test_a_changed_event_leaves_all_earlier_outputs_bit_same(
 def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
     histories = random_histories(5, WINDOW, seed=3)
     feedback, utilities = outputs(model, histories)
-    engine = BehaviourEngine(model)
+    engine = BehaviourEngine(model, tilted=False)
     states, rows = engine.new_states(5), torch.arange(5)
     items = torch.from_numpy(histories.items.reshape(5, WINDOW))
     levels = torch.from_numpy(histories.levels.reshape(5, WINDOW))

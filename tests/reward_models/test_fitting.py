@@ -69,14 +69,17 @@ def test_a_log_whose_validation_users_met_nothing_frequent_is_refused(
 
 
 def test_the_assumptions_do_not_deny_what_the_log_has(planted_log: InteractionLog) -> None:
-    plain = " ".join(fitting._assumptions(planted_log))
+    plain = " ".join(fitting._assumptions(planted_log, frozenset()))
     assert "no sessions of use" in plain and "no dwell times" in plain
     frame = planted_log.interactions.with_columns(session_id=pl.lit("s"), dwell_seconds=pl.lit(2.0))
     items = planted_log.items.rename({"text": "title"})
-    rich = " ".join(fitting._assumptions(InteractionLog.from_frames(frame, items)))
-    assert "sessions of use of the log are not learned from yet" in rich
-    assert "dwell times of the log are not learned from yet" in rich
-    assert "no impressions" in rich
+    log = InteractionLog.from_frames(frame, items)
+    judged = " ".join(fitting._assumptions(log, frozenset()))
+    assert "these users learn nothing from sessions of use" in judged
+    assert "these users learn nothing from dwell times" in judged and "no impressions" in judged
+    learned = " ".join(fitting._assumptions(log, frozenset({"leave", "dwell"})))
+    assert "constant chance" not in learned and "dwell:" not in learned
+    assert "the log has no skips" in learned
 
 
 def test_a_directory_of_something_else_is_not_overwritten(

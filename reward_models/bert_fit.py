@@ -1,0 +1,212 @@
+"""Fitting BERT users to data that are ready: inputs, behaviour tower, tilt."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.blocks import BlockDataset, covering, overlapping
+from audience.reward_models.configuration import BehaviourConfig
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.fit_settings import FitSettings, Size
+from audience.reward_models.histories import Histories
+from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.quality_choice import tune_ease
+from audience.reward_models.quality_data import QualityData
+from audience.reward_models.quality_feedback import tune_als
+from audience.reward_models.tilting import fit_tilt
+from audience.reward_models.tower import fit_tower
+from audience.reward_models.user_files import pseudonymous
+from audience.reward_models.users import POPULATIONS
+
+SHUFFLED = {"time": 0.0, "random": 1.0}
+"""Share of the blocks in fitting whose events are put in random order, by the model's order."""
+
+FOLDS = 5
+"""Parts of the fitting users for cross-fitting: each part's inputs come from the other four."""
+
+
+@dataclass(frozen=True)
+class BertFit:
+    """How BERT users are fitted.
+
+    Attributes:
+        settings: Of the fit.
+        order: "time" or "random".
+        device: Where to compute.
+        work: Directory of checkpoints; where it holds some, the fit resumes from the last.
+        verbose: Whether to show progress.
+        size: Sizes of the tower and how long it is fitted.
+    """
+
+    settings: FitSettings
+    order: str
+    device: torch.device
+    work: Path
+    verbose: bool
+    size: Size
+
+    def __call__(
+        self,
+        data: FitData,
+        vectors: NDArray[np.float32],
+        measures: QualityData | None = None,
+    ) -> tuple[BertUserModel, dict[str, Any]]:
+        """Fit to a log.
+
+        Args:
+            data: The log.
+            vectors: Of the items' texts, shape (items, dim).
+            measures: `data.quality`, where it is at hand: what was tuned on it is remembered.
+
+        Returns:
+            The users, and what was chosen on the way, for the card's settings.
+        """
+        settings, order, size = self.settings, self.order, self.size
+        measures = data.quality(settings.seed) if measures is None else measures
+        self._say("collaborative inputs")
+        factors = size.factors
+        tuned = {"penalty": tune_als(measures, factors), "ease_l2": tune_ease(measures)}
+        own, crossed, folds = _inputs(data, factors, tuned, settings.seed, vectors, order == "time")
+        model = _new_model(data, vectors, own, settings, size, order)
+        window, levels = model.config.window, np.array(data.scale.values)
+        fitting, validating = data.histories["fitting"], data.histories["validation"]
+        training = BlockDataset(
+            fitting,
+            covering(fitting, window),
+            crossed,
+            levels,
+            window,
+            folds,
+            order=order,
+            shuffled=SHUFFLED[order],
+            weights=_bootstrap(len(fitting), model.config.members, settings.seed),
+            signals=data.signals["fitting"],
+            seed=settings.seed,
+        )
+        validation = BlockDataset(
+            validating,
+            overlapping(validating, window),
+            own,
+            levels,
+            window,
+            order=order,
+            signals=data.signals["validation"],
+        )
+        self._say("behaviour tower")
+        fit_tower(
+            model,
+            training,
+            validation,
+            crossed,
+            self.work,
+            epochs=size.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            seed=settings.seed,
+            device=self.device,
+            verbose=self.verbose,
+        )
+        starts = {name: pseudonymous(data.histories[name], name) for name in POPULATIONS}
+        users = BertUserModel(model, data.catalogue, data.scale, starts).to(self.device)
+        if size.tilt_users:
+            self._say("free-running choice")
+            fit_tilt(users, validating, fitting, crossed, folds, size.tilt_users, settings.seed)
+        return users, tuned | {"window": window, "members": model.config.members, "order": order}
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _bootstrap(users: int, members: int, seed: int) -> NDArray[np.float32]:
+    """How often each user stands in each member's sample of users, (users, members)."""
+    if members == 1:
+        return np.ones((users, 1), np.float32)
+    rng = np.random.default_rng([seed, 1])
+    drawn = rng.multinomial(users, np.full(users, 1 / users), size=members)
+    return drawn.T.astype(np.float32)
+
+
+def _inputs(
+    data: FitData,
+    factors: int,
+    tuned: dict[str, float],
+    seed: int,
+    vectors: NDArray[np.float32],
+    timed: bool,
+) -> tuple[CollaborativeInputs, CollaborativeInputs, NDArray[np.int64]]:
+    """Inputs for use, cross-fitted inputs for fitting, and each fitting user's fold."""
+    histories, values = data.histories["fitting"], data.values["fitting"]
+    n_folds = min(FOLDS, len(histories))
+    folds = np.random.default_rng(seed).permutation(len(histories)) % n_folds
+
+    def part(users: NDArray[np.bool_]) -> tuple[Histories, NDArray[np.float64]]:
+        chosen = np.repeat(users, histories.lengths)
+        return histories.take(np.flatnonzero(users)), values[chosen]
+
+    def fitted(parts: list[tuple[Histories, NDArray[np.float64]]]) -> CollaborativeInputs:
+        return CollaborativeInputs.fit(
+            parts,
+            len(data.catalogue),
+            np.array(data.scale.values),
+            factors=factors,
+            seed=seed,
+            vectors=vectors,
+            timed=timed,
+            **tuned,
+        )
+
+    own = fitted([part(np.ones(len(histories), bool))])
+    if n_folds < 2:
+        return own, own, np.zeros(len(histories), np.int64)
+    return own, fitted([part(folds != k) for k in range(n_folds)]), folds.astype(np.int64)
+
+
+def _new_model(
+    data: FitData,
+    vectors: NDArray[np.float32],
+    own: CollaborativeInputs,
+    settings: FitSettings,
+    size: Size,
+    order: str,
+) -> BehaviourModel:
+    signals = data.signals["fitting"]
+    slates = signals.slates
+    config = BehaviourConfig(
+        hidden_size=size.hidden_size,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=2 * size.hidden_size,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        n_items=len(data.catalogue),
+        text_dim=vectors.shape[1],
+        level_values=list(data.scale.values),
+        window=size.window,
+        order=order,
+        factors=own.design.shape[2] - 1,
+        linear_items=len(own.head),
+        members=size.members,
+        places=0 if slates is None else int(slates.places.max(initial=-1)) + 1,
+        leaves=signals.ends is not None or (slates is not None and slates.ends is not None),
+        dwells=signals.dwell is not None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = BehaviourModel(config)
+    model.inputs.load_state_dict(own.state_dict())
+    model.text_vectors.copy_(torch.from_numpy(vectors))
+    model.log_popularity.copy_(torch.from_numpy(np.log(data.catalogue.popularity)))
+    model.tilt.prepare(data.catalogue.popularity, data.catalogue.mean_feedback, vectors)
+    model.known.copy_(torch.from_numpy(data.catalogue.counts > 0))
+    return model
