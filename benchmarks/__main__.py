@@ -9,6 +9,7 @@ from rich.console import Console
 
 from audience.benchmarks.fidelity_settings import FidelitySettings
 from audience.benchmarks.settings import CompareSettings
+from audience.benchmarks.speed_settings import SpeedSettings
 
 TABLE_WIDTH = 132
 """Columns of the table where the output is no terminal."""
@@ -17,14 +18,17 @@ TABLE_WIDTH = 132
 def main(arguments: list[str] | None = None) -> None:
     """Run a benchmark; see `audience-bench --help`."""
     try:
-        settings: CompareSettings | FidelitySettings = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareSettings, "fidelity": FidelitySettings},
+        settings: CompareSettings | FidelitySettings | SpeedSettings
+        settings = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareSettings, "fidelity": FidelitySettings, "speed": SpeedSettings},
             prog="audience-bench",
             description="Benchmarks of recommenders in simulated users.",
             args=arguments,
         )
         if isinstance(settings, FidelitySettings):
             _fidelity(settings)
+        elif isinstance(settings, SpeedSettings):
+            _speed(settings)
         else:
             _compare(settings)
     except ValueError as error:  # a broken rule, in words; anything else deserves its traceback
@@ -55,6 +59,20 @@ def _fidelity(settings: FidelitySettings) -> None:
     console.print(
         f"Figures: {settings.out}/fidelity.json, table.md; curves: tensorboard --logdir "
         f"{settings.out}",
+        soft_wrap=True,
+    )
+
+
+def _speed(settings: SpeedSettings) -> None:
+    from audience.benchmarks.speed import speed
+    from audience.benchmarks.speed_table import screen
+
+    results = speed(settings)
+    console = _console()
+    console.print(screen(results))
+    console.print(
+        f"Figures: {settings.out}/speed.json, table.md, catalogue.png, history.png (and .svg); "
+        f"tensorboard --logdir {settings.out}",
         soft_wrap=True,
     )
 

@@ -29,15 +29,20 @@ def shared_users(users: str | Path | UserModel) -> UserModel:
     return model
 
 
-def movielens_users() -> Path:
-    """The directory of the default user model, fitted to MovieLens on first use.
+def movielens_directory() -> Path:
+    """Where the default user model lies, once it was fitted.
 
-    It lies in the user's cache directory, under a name that says the log, the preset and the
-    version that fitted it.
+    In the user's cache directory, under a name that says the log, the preset and the version
+    that fitted it.
     """
     from audience.reward_models.cache import cache_dir
 
-    directory = cache_dir() / "users" / f"movielens-default-{version('audience')}"
+    return cache_dir() / "users" / f"movielens-default-{version('audience')}"
+
+
+def movielens_users() -> Path:
+    """The directory of the default user model, fitted to MovieLens on first use."""
+    directory = movielens_directory()
     if directory.exists():
         return directory
     from audience.reward_models.bert_users import BertUserModel  # torch only where needed
