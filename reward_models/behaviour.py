@@ -16,7 +16,7 @@ from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, Known, Statistics
-from audience.reward_models.tilt import ChoiceTilt, TiltContext
+from audience.reward_models.tilt import ChoiceTilt
 
 EASE_FLOOR = 0.01
 """Low scores of EASE are noise about 0. This part of an item's popularity (1 for the most
@@ -242,7 +242,6 @@ class BehaviourModel(BertPreTrainedModel):
         ease: Tensor,
         coming: Tensor,
         timed: Tensor,
-        gates: Tensor | None = None,
     ) -> Tensor:
         """Utilities of all items, not normalised, shape (..., items).
 
@@ -252,33 +251,29 @@ class BehaviourModel(BertPreTrainedModel):
             ease: EASE scores, shape (..., items).
             coming: Follower scores, shape (..., items).
             timed: Whether the events stand in time order, shape (...), bool.
-            gates: Added to the weights of EASE and followers, shape (..., 2).
         """
         everything = bool(timed.all())
         if not everything and self.config.order == "time" and not bool(timed.any()):
-            return self._set_scores(ease)
-        gate = self.gate_base(state[..., -1:]) + self.gate_head(state)
-        if gates is not None:
-            gate = gate + nn.functional.pad(gates, (1, 0))
+            return self.set_scores(ease)
+        gate = self.gates(state)
         utilities = self.state_head(state) @ choices.T + self.item_bias.weight[:, 0]
         for i, score in enumerate(self.scores(ease, coming)):
             utilities = utilities + gate[..., i : i + 1] * score
         if self.config.order == "random" or everything:
             return utilities
-        return torch.where(timed[..., None], utilities, self._set_scores(ease))
+        return torch.where(timed[..., None], utilities, self.set_scores(ease))
 
-    def tilt_context(self, statistics: Statistics, rows: Tensor) -> TiltContext:
-        """What the tilt knows of these users; see `ChoiceTilt`."""
-        recent = statistics.recent[rows, :, 1]  # the decay of .8
-        mood = recent[:, 0] / (recent[:, 1] + 1) / self.inputs.unit[1]
-        return self.tilt.context(statistics, rows, mood)
+    def gates(self, state: Tensor) -> Tensor:
+        """Weights of the SCORES, shape (..., SCORES), of states (..., n_state)."""
+        weights: Tensor = self.gate_base(state[..., -1:]) + self.gate_head(state)
+        return weights
 
     def tilt_features(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Tensor:
         """Features that the tilt weighs, of items (m, q) asked of users (m,); (m, q, features)."""
-        at = rows[:, None]
-        ease, coming = statistics.ease[at, items], statistics.coming[at, items]
+        ease = self.inputs.scores_at(statistics.ease, rows, items)
+        coming = self.inputs.scores_at(statistics.coming, rows, items)
         expected = self.inputs.expected(ease, coming, torch.zeros_like(items))
-        context = self.tilt_context(statistics, rows)
+        context = self.tilt.context(statistics, rows)
         return self.tilt.features(context, items, torch.stack(expected, -1))
 
     def scores(
@@ -289,7 +284,7 @@ class BehaviourModel(BertPreTrainedModel):
         first = torch.zeros(1, dtype=torch.long, device=ease.device)
         return self.log_popularity, *inputs.expected(ease, coming, first)
 
-    def _set_scores(self, ease: Tensor) -> Tensor:
+    def set_scores(self, ease: Tensor) -> Tensor:
         """What comes at all, of a set of events, is left to EASE: the tower knows order."""
         popularity = (self.log_popularity - self.log_popularity.max()).exp()
         return (ease.clamp(min=0) + EASE_FLOOR * popularity + 1e-4).log()

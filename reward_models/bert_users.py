@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
+from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
@@ -26,7 +27,7 @@ from audience.reward_models.prediction import (
 from audience.reward_models.quality_data import EventPredictions
 from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
-from audience.reward_models.sessions import BehaviourEngine, BertSessions
+from audience.reward_models.sessions import BertSessions
 from audience.reward_models.user_files import damaged, read_files, write_files
 from audience.reward_models.users import Assumptions, Population
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.models.bert.modeling_bert import BertLayer
 
 from audience.reward_models.behaviour import BehaviourModel
@@ -23,11 +23,14 @@ class Cache:
         keys: One tensor a layer, shape (rows, heads, window + 1, head size).
         values: Likewise.
         length: Tokens in use, shape (rows,), int64.
+        taken: Rows that were asked last, and what each layer keeps of them, keys and values:
+            their next event sees the same past, and copying it is most of what a step costs.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     length: Tensor
+    taken: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
 
 
 def new_cache(model: BehaviourModel, rows: int) -> Cache:
@@ -54,17 +57,24 @@ def append(model: BehaviourModel, cache: Cache, rows: Tensor, tokens: Tensor) ->
     """
     start = cache.length[rows]
     t = tokens.shape[1]
-    longest = int(start.max()) + t if len(rows) else t
-    place = torch.arange(longest, device=tokens.device)
     at = start[:, None] + torch.arange(t, device=tokens.device)  # (m, t)
-    mask = _additive(model.dtype, place[None, None, :] <= at[..., None])  # (m, 1, t, longest)
+    known = _known(cache, rows, model.dtype)
+    pasts = _pasts(cache, rows, known)
+    cache.taken = None
+    among = torch.full((t, t), torch.finfo(model.dtype).min, device=tokens.device).triu(1)
     hidden = tokens
-    for layer, all_keys, all_values in zip(model.layers, cache.keys, cache.values, strict=True):
-        query, key, value = _heads(layer, hidden)
+    kept = zip(cache.keys, cache.values, strict=True)
+    for layer, past, (all_keys, all_values) in zip(model.layers, pasts, kept, strict=True):
+        query, key, value = _heads(layer, hidden)  # (m, heads, t, head size)
+        scale = query.shape[-1] ** -0.5
+        before = query @ past[0].transpose(-1, -2) * scale + known
+        new = query @ key.transpose(-1, -2) * scale + among
+        weights = torch.cat([before, new], -1).softmax(-1)
+        width = before.shape[-1]
+        context = weights[..., :width] @ past[1] + weights[..., width:] @ value
         all_keys[rows[:, None], :, at] = key.transpose(1, 2)
         all_values[rows[:, None], :, at] = value.transpose(1, 2)
-        past = all_keys[rows, :, :longest], all_values[rows, :, :longest]
-        hidden = _finish(layer, hidden, query, *past, mask)
+        hidden = _close(layer, hidden, context)
     cache.length[rows] = start + t
     return hidden
 
@@ -74,34 +84,50 @@ def ask(model: BehaviourModel, cache: Cache, rows: Tensor, tokens: Tensor) -> Te
 
     Args:
         model: The behaviour model.
-        cache: Not changed.
+        cache: Not changed, but for what is `taken` of it.
         rows: Shape (m,).
         tokens: Shape (m, q, d): q queries a row.
 
     Returns:
         Outputs, shape (m, q, d).
     """
-    length = cache.length[rows]
-    longest = int(length.max()) if len(rows) else 0
-    place = torch.arange(longest, device=tokens.device)
-    known = _additive(model.dtype, place < length[:, None])[..., None, :]  # (m, 1, 1, longest)
+    known = _known(cache, rows, model.dtype)
+    pasts = _pasts(cache, rows, known)
+    cache.taken = rows, pasts
     hidden = tokens
-    for layer, all_keys, all_values in zip(model.layers, cache.keys, cache.values, strict=True):
+    for layer, past in zip(model.layers, pasts, strict=True):
         query, key, value = _heads(layer, hidden)  # (m, heads, q, head size)
         scale = query.shape[-1] ** -0.5
-        past_keys, past_values = all_keys[rows, :, :longest], all_values[rows, :, :longest]
-        scores = query @ past_keys.transpose(-1, -2) * scale + known
+        scores = query @ past[0].transpose(-1, -2) * scale + known
         own = (query * key).sum(-1, keepdim=True) * scale
         weights = torch.cat([scores, own], -1).softmax(-1)
-        context = weights[..., :-1] @ past_values + weights[..., -1:] * value
+        context = weights[..., :-1] @ past[1] + weights[..., -1:] * value
         hidden = _close(layer, hidden, context)
     return hidden
 
 
-def _additive(dtype: torch.dtype, allowed: Tensor) -> Tensor:
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    mask.masked_fill_(~allowed, torch.finfo(dtype).min)
-    return mask[:, None]
+def _known(cache: Cache, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive mask of the places in use, as many as the longest row has, (m, 1, 1, places)."""
+    length = cache.length[rows]
+    longest = int(length.max()) if len(rows) else 0
+    place = torch.arange(longest, device=length.device)
+    mask = torch.zeros(len(rows), longest, dtype=dtype, device=length.device)
+    mask.masked_fill_(place >= length[:, None], torch.finfo(dtype).min)
+    return mask[:, None, None]
+
+
+def _pasts(cache: Cache, rows: Tensor, known: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of these rows by layer, each (m, heads, places, head size).
+
+    Whole rows are copied, as blocks of memory: faster than only the places in use.
+    """
+    if cache.taken is not None and torch.equal(cache.taken[0], rows):
+        return cache.taken[1]
+    width = known.shape[-1]
+    return [
+        (keys.index_select(0, rows)[:, :, :width], values.index_select(0, rows)[:, :, :width])
+        for keys, values in zip(cache.keys, cache.values, strict=True)
+    ]
 
 
 def _heads(layer: BertLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,18 +136,6 @@ def _heads(layer: BertLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     project = (attention.query, attention.key, attention.value)
     query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in project)
     return query, key, value
-
-
-def _finish(
-    layer: BertLayer,
-    hidden: Tensor,
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor,
-) -> Tensor:
-    context = nn.functional.scaled_dot_product_attention(query, keys, values, mask)
-    return _close(layer, hidden, context)
 
 
 def _close(layer: BertLayer, hidden: Tensor, context: Tensor) -> Tensor:

@@ -67,9 +67,8 @@ class Statistics:
         recent: Decayed sums of (value - item base), of 1, and of its square, shape (users, 3,
             decays).
         met: Decayed sums of the text axes of the items met, shape (users, decays, axes).
-        ease: EASE score of every item, shape (users, items).
-        coming: Follower score of every item, shape (users, items).
-        seen: Which items were consumed, shape (users, items), bool.
+        ease: EASE score of the items that EASE covers, shape (users, linear items).
+        coming: Follower score of the same, shape (users, linear items).
         items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
         given: Feedback level of each event, likewise.
         count: Number of events, shape (users,), int64.
@@ -82,7 +81,6 @@ class Statistics:
     met: Tensor
     ease: Tensor
     coming: Tensor
-    seen: Tensor
     items: Tensor
     given: Tensor
     count: Tensor
@@ -96,6 +94,33 @@ class Statistics:
                 mine[rows, : theirs.shape[1]] = theirs
             else:
                 mine[rows] = theirs
+
+    def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
+        """Whether users (m,) met these items (m, k) before; (m, k), bool."""
+        count = self.count[rows]
+        width = int(count.max()) if len(rows) else 0
+        used = torch.arange(width, device=rows.device) < count[:, None]
+        same = self.items[rows, :width, None] == items[:, None, :]  # (m, width, k)
+        return (same & used[..., None]).any(1)
+
+    def without_consumed(
+        self, utilities: Tensor, rows: Tensor, place: Tensor | None = None
+    ) -> Tensor:
+        """Utilities (m, columns), in place -inf for the items that the users (m,) met.
+
+        Args:
+            utilities: One column an item.
+            rows: The users.
+            place: Column of each item of the catalogue, -1 for none; None for its own index.
+        """
+        count = self.count[rows]
+        width = int(count.max()) if len(rows) else 0
+        events = self.items[rows, :width]
+        column = events if place is None else place[events]
+        used = (torch.arange(width, device=rows.device) < count[:, None]) & (column >= 0)
+        at = torch.nonzero(used)[:, 0]
+        utilities[at, column[used]] = -torch.inf
+        return utilities
 
     def reserve(self, width: int) -> None:
         """Make room for this many events a user."""
@@ -195,7 +220,7 @@ class CollaborativeInputs(nn.Module):
 
     def empty(self, users: int) -> Statistics:
         """The statistics of users without events."""
-        _, n_items, k = self.design.shape
+        k = self.design.shape[2]
         new = self.base.new_zeros
         device = self.base.device
         return Statistics(
@@ -204,9 +229,8 @@ class CollaborativeInputs(nn.Module):
             levels=new((users, len(self.level_shares))),
             recent=new((users, 3, len(DECAYS))),
             met=new((users, len(DECAYS), TEXT_AXES)),
-            ease=new((users, n_items)),
-            coming=new((users, n_items)),
-            seen=torch.zeros((users, n_items), dtype=torch.bool, device=device),
+            ease=new((users, len(self.head))),
+            coming=new((users, len(self.head))),
             items=torch.zeros((users, 0), dtype=torch.int64, device=device),
             given=torch.zeros((users, 0), dtype=torch.int64, device=device),
             count=torch.zeros(users, dtype=torch.int64, device=device),
@@ -240,9 +264,23 @@ class CollaborativeInputs(nn.Module):
             statistics.recent[rows],
             statistics.met[rows],
             opinion,
-            statistics.ease[rows[:, None], items],
-            statistics.coming[rows[:, None], items],
+            self.scores_at(statistics.ease, rows, items),
+            self.scores_at(statistics.coming, rows, items),
         )
+
+    def scores_at(self, scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Entries of `Statistics.ease` or `coming` for items (m, k) of users (m,); (m, k)."""
+        place = self.place[items]
+        found = scores[rows[:, None], place.clamp(min=0)]
+        return found if len(self.head) == len(self.place) else found * (place >= 0)
+
+    def whole(self, scores: Tensor) -> Tensor:
+        """Scores of the items that EASE covers as scores of all, (m, linear) to (m, items)."""
+        if len(self.head) == len(self.place):
+            return scores
+        whole = scores.new_zeros(len(scores), len(self.place))
+        whole[:, self.head] = scores
+        return whole
 
     def query_features(self, known: Known, items: Tensor, fold: Tensor, timed: Tensor) -> Tensor:
         """What is known of the feedback on an item before it is given.
@@ -376,10 +414,14 @@ class CollaborativeInputs(nn.Module):
         statistics.recent[rows] = statistics.recent[rows] * self.decays + recent[..., None]
         met = statistics.met[rows] * self.decays[:, None]
         statistics.met[rows] = met + x[:, None, -TEXT_AXES:]
-        statistics.ease[rows] += self.linear_rows(self.ease, items, fold)
-        coming = statistics.coming[rows] * FORGETTING
-        statistics.coming[rows] = coming + self.linear_rows(self.followers, items, fold)
-        statistics.seen[rows, items] = True
+        place = self.place[items]
+        known = (place >= 0)[:, None]
+        place = place.clamp(min=0)
+        ease = self.ease[0].index_select(0, place).mul_(known)
+        statistics.ease.index_add_(0, rows, ease)
+        coming = statistics.coming.index_select(0, rows).mul_(FORGETTING)
+        coming += self.followers[0].index_select(0, place).mul_(known)
+        statistics.coming.index_copy_(0, rows, coming)
         at = statistics.count[rows]
         statistics.reserve(int(at.max()) + 1)
         statistics.items[rows, at], statistics.given[rows, at] = items, levels
@@ -395,25 +437,17 @@ class CollaborativeInputs(nn.Module):
         weight = used.to(self.base.dtype)
         age = (lengths[:, None] - 1 - place).clamp(min=0)
         gram, moment, onehot, recent = self.event_sums(items, levels, level_values, fold)
-        seen = self.empty(len(items)).seen
-        rows = torch.nonzero(used)[:, 0]
-        seen[rows, items[used]] = True
         fading = weight[..., None] * self.decays ** age[..., None]  # (users, width, decays)
-        # Rows of EASE are added where they are few; many are one matrix product.
-        if items.shape[1] <= 64:
-            ease = (self.linear_rows(self.ease, items, fold) * weight[..., None]).sum(1)
-        else:
-            ease = torch.zeros_like(seen, dtype=self.base.dtype)
-            ease[:, self.head] = seen[:, self.head].to(self.base.dtype) @ self.ease[0]
-        last = (lengths[:, None] - 1 - torch.arange(REACH, device=items.device)).clamp(
-            min=-1
-        )  # places of the latest events, -1 where there are fewer
-        fresh = (last >= 0) * FORGETTING ** torch.arange(REACH, device=items.device)
-        coming = torch.zeros_like(ease)
+        known = (self.place[items] >= 0) & used
+        rows = self.place[items].clamp(min=0)
+        forgotten = known * FORGETTING ** age.to(weight.dtype)
         if items.shape[1]:
-            latest = items.gather(1, last.clamp(min=0))
-            moved = self.linear_rows(self.followers, latest, torch.zeros_like(latest))
-            coming = (moved * fresh[..., None]).sum(1)
+            bag = nn.functional.embedding_bag
+            ease = bag(rows, self.ease[0], mode="sum", per_sample_weights=known.to(weight.dtype))
+            coming = bag(rows, self.followers[0], mode="sum", per_sample_weights=forgotten)
+        else:
+            ease = weight.new_zeros(len(items), len(self.head))
+            coming = ease.clone()
         return Statistics(
             covariance=self.covariance((gram * weight[..., None, None]).sum(1)),
             moment=(moment * weight[..., None]).sum(1),
@@ -422,7 +456,6 @@ class CollaborativeInputs(nn.Module):
             met=torch.einsum("uwx,uwd->udx", self.design[fold, items][..., -TEXT_AXES:], fading),
             ease=ease,
             coming=coming,
-            seen=seen,
             items=items,
             given=levels,
             count=lengths,

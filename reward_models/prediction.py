@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from audience.reward_models.behaviour import BehaviourModel, BehaviourOutput
 from audience.reward_models.blocks import BlockDataset, overlapping
+from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.quality_data import EventPredictions
-from audience.reward_models.sessions import BehaviourEngine
 from audience.reward_models.signals import Signals
 
 BATCH = 32

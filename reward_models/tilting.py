@@ -27,7 +27,7 @@ SAMPLES = 48
 RATE, SLOWING = 0.06, 120.0
 """First step size, and steps after which it is halved: as Robbins & Monro (1951) ask."""
 
-RIDGE = 0.05
+RIDGE = 0.02
 """Added to the covariance, so that what hardly varies hardly moves."""
 
 

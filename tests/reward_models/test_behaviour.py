@@ -7,10 +7,10 @@ import torch
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
 from audience.reward_models.configuration import BehaviourConfig
+from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
 from audience.reward_models.prediction import predict_events
-from audience.reward_models.sessions import BehaviourEngine
 
 N_ITEMS, LEVELS, WINDOW = 40, np.array([1.0, 2.0, 3.0]), 8
 
@@ -131,7 +131,7 @@ def test_older_events_enter_as_a_summary(model: BehaviourModel) -> None:
         engine.encode(states, rows, histories)
     half = WINDOW // 2
     assert states.cache.length.tolist() == [1 + half, 1 + half]
-    assert bool(states.statistics.seen.sum(1).eq(3 * WINDOW).all())
+    assert bool(states.statistics.count.eq(3 * WINDOW).all())
     blocks = [Block(u, 3 * WINDOW - half - 1, 3 * WINDOW, 0) for u in range(2)]
     assert len(blocks) == 2
     other = random_histories(2, 3 * WINDOW, seed=6)

@@ -173,7 +173,7 @@ def test_a_session_longer_than_the_window_goes_on(planted_users: BertUserModel) 
         response = sessions.respond(np.array([[item]]), uniforms, np.ones(1, bool))
         assert response.item[0] == item
         assert 0 < response.accept_probability[0] <= 1
-    assert int(sessions.states.statistics.seen.sum()) == min(len(met) + 2 * window, 40)
+    assert int(sessions.states.statistics.count) == min(len(met) + 2 * window, 40)
 
 
 def test_score_finds_the_best_slate(planted_users: BertUserModel) -> None:
