@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Observation: TypeAlias = Mapping[str, NDArray[Any]]
-"""`item`, `feedback` (history,), `length` (1,), and `mask` (items,) where the environment puts it
-there; each with a leading axis for a batch."""
+"""`item`, `feedback` (history,), `length` (1,), and where the environment puts them there `mask`
+(items,) and `candidates` (C,), which actions and masks then index in the catalogue's stead; each
+with a leading axis for a batch."""
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class Agent(Protocol):
             deterministic: The most likely action instead of a drawn one.
             action_masks: What may be recommended, beside the observation's own `mask`: shape
                 (items,), (n, items), or tiled (n, slate * items), of which the first `items`
-                columns count.
+                columns count. Where the observation has candidates, these in the items' stead.
         """
         ...
 
@@ -87,7 +88,10 @@ class ScoringAgent(ABC):
         del episode_start, deterministic
         items, levels, lengths = histories_of(observation)
         scores = self.scores(items, levels, lengths)
-        allowed = allowed_items(observation, items, lengths, self.n_items, action_masks)
+        allowed = allowed_choices(observation, items, lengths, self.n_items, action_masks)
+        if "candidates" in observation:
+            among = np.atleast_2d(np.asarray(observation["candidates"], np.int64))
+            scores = np.take_along_axis(np.asarray(scores), among, axis=1)
         actions = top_items(scores, allowed, self.slate_size)
         if self.slate_size == 1:
             actions = actions[:, 0]
@@ -128,16 +132,52 @@ def allowed_items(
     allowed = np.ones((len(items), n_items), np.bool_)
     rows, places = np.nonzero(np.arange(items.shape[1]) < lengths[:, None])
     allowed[rows, items[rows, places]] = False
+    return allowed & _masks(observation, action_masks, len(items), n_items)
+
+
+def allowed_choices(
+    observation: Observation,
+    items: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    n_items: int,
+    action_masks: NDArray[Any] | None = None,
+) -> NDArray[np.bool_]:
+    """As `allowed_items`, over what actions index: the candidates where there are any.
+
+    Of several copies of a candidate the first is allowed.
+
+    Raises:
+        ValueError: A mask has fewer columns than there are choices, or not one row a user.
+    """
+    if "candidates" not in observation:
+        return allowed_items(observation, items, lengths, n_items, action_masks)
+    among = np.atleast_2d(np.asarray(observation["candidates"], np.int64))
+    order = np.argsort(among, axis=1, kind="stable")
+    ordered = np.take_along_axis(among, order, axis=1)
+    again = np.zeros(among.shape, np.bool_)
+    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    allowed = ~again & _masks(observation, action_masks, len(items), among.shape[1])
+    # Sorted keys of (user, item): what stands in both is closed.
+    used = np.arange(items.shape[1]) < lengths[:, None]
+    rows = np.arange(len(items))[:, None] * n_items
+    return allowed & ~np.isin(rows + among, (rows + items)[used])
+
+
+def _masks(
+    observation: Observation, action_masks: NDArray[Any] | None, rows: int, choices: int
+) -> NDArray[np.bool_]:
+    """What all masks given allow, shape (rows or 1, choices)."""
+    allowed = np.ones((1, choices), np.bool_)
     for name, mask in (("mask", observation.get("mask")), ("action_masks", action_masks)):
         if mask is None:
             continue
         mask = np.atleast_2d(np.asarray(mask))
-        if mask.shape[1] % n_items or mask.shape[1] == 0 or len(mask) not in (1, len(items)):
+        if mask.shape[1] % choices or mask.shape[1] == 0 or len(mask) not in (1, rows):
             raise ValueError(
-                f"{name} must have the shape ({n_items},), ({len(items)}, {n_items}) or the "
+                f"{name} must have the shape ({choices},), ({rows}, {choices}) or the "
                 f"latter tiled by the slate, got {mask.shape}"
             )
-        allowed &= mask[:, :n_items] != 0
+        allowed = allowed & (mask[:, :choices] != 0)
     return allowed
 
 

@@ -144,7 +144,8 @@ def evaluate(
         total += np.where(running, reward, 0.0)
         length += running
         likes += running & (info["choice"] >= 0) & likes_level[info["level"]]
-        slates = np.asarray(actions).reshape(n, -1)
+        assert env.last_step is not None
+        slates = env.last_step.slates  # items, whatever the actions index or embed
         recommended[:, step] = np.where(running[:, None], slates, -1)
         chosen[:, step] = np.where(running, info["item"], -1)
         begins = terminated | truncated

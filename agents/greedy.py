@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audience.agents.base import ScoringAgent
+from audience.reward_models.histories import Histories
 from audience.reward_models.users import Assumptions, UserModel
 
 RESCORED = 200
@@ -67,6 +68,11 @@ class GreedyAgent(ScoringAgent):
         self.users = users
         self.assumptions = assumptions if assumptions is not None else Assumptions()
 
+    def parameters(self) -> dict[str, Any]:
+        """What the constructor takes, to be saved."""
+        names = ("users", "assumptions", "slate_size")
+        return {name: getattr(self, name) for name in names}
+
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.floating[Any]]:
@@ -79,3 +85,46 @@ class GreedyAgent(ScoringAgent):
             self.slate_size,
             top=max(RESCORED, self.slate_size),
         )
+
+
+@runtime_checkable
+class RankingUsers(UserModel, Protocol):
+    """A user model that can say what a user would choose next from the whole catalogue."""
+
+    def rank_items(self, contexts: Histories) -> NDArray[np.float32]:
+        """Utilities of all items after each context, shape (users, items); consumed -inf."""
+        ...
+
+
+class ChoiceAgent(ScoringAgent):
+    """Recommends what the user model's choice head, a sequential model, thinks is taken next.
+
+    Feedback plays no part. It stands in for SASRec and BERT4Rec: RecTools, which has them, does not
+    install beside this project's other dependencies.
+
+    Args:
+        users: The user model to believe.
+        slate_size: Items at a step.
+
+    Raises:
+        TypeError: The user model cannot rank the catalogue.
+    """
+
+    def __init__(self, users: UserModel, slate_size: int = 1) -> None:
+        if not isinstance(users, RankingUsers):
+            raise TypeError(
+                f"users must be a user model with a method `rank_items` (BertUserModel has one), "
+                f"got {type(users).__name__}"
+            )
+        super().__init__(len(users.catalogue), slate_size)
+        self.users = users
+
+    def parameters(self) -> dict[str, Any]:
+        """What the constructor takes, to be saved."""
+        return {"users": self.users, "slate_size": self.slate_size}
+
+    def scores(
+        self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """Utilities of the choice head, shape (n, items)."""
+        return self.users.rank_items(Histories.from_padded(items, levels, lengths))

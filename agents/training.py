@@ -8,233 +8,263 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam, configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from audience.agents.callbacks import EvaluationCallback, ProgressCallback, UsersCallback
-from audience.agents.evaluation import evaluate
-from audience.agents.policies import ItemScoringPolicy
+from audience.agents.algorithms import PPO_DEFAULTS, ROLLOUT, algorithm_of, make_algorithm
+from audience.agents.callbacks import ProgressCallback, UsersCallback, project_items
+from audience.agents.checkpoints import (
+    NAME,
+    callback_states,
+    differences,
+    load_checkpoint,
+    restored,
+    save_checkpoint,
+    set_callback_states,
+)
+from audience.agents.greedy import GreedyAgent
+from audience.agents.saving import write_labels
+from audience.agents.training_settings import TrainSettings
 from audience.agents.vec_env import SB3VecEnv, make_sb3_env
-from audience.reward_models.users import Assumptions, UserModel
+from audience.agents.warm_start import clone_choices, imitate
+from audience.agents.watching import EvaluationCallback, check_catalogue, save_model, worlds
+from audience.envs.candidates import LARGE
+from audience.reward_models.histories import Histories
+from audience.reward_models.users import UserModel
 
-PPO_DEFAULTS: dict[str, Any] = {
-    "n_steps": 32,  # a session's step limit is 30
-    "batch_size": 2048,
-    "n_epochs": 4,
-    "learning_rate": 1e-3,
-    # A recommendation pays at once or soon: .9 with .8 learned a closed-form world of 1,692 items
-    # faster than .95 with .95, which carries the noise of twenty later responses.
-    "gamma": 0.9,
-    "gae_lambda": 0.8,
-    "ent_coef": 0.003,  # .01 and .001 did no better; entropies begin at about 6
-    "target_kl": 0.05,  # late in training a few epochs can wreck a policy that is nearly sure
-}
-"""Of PPO with `ItemScoringPolicy` and 256 users: `PPO(ItemScoringPolicy, env, **PPO_DEFAULTS)`.
-Stable-Baselines3's own (rollouts of 2,048 steps a user, minibatches of 64) are made for one
-environment: with 256 users the first update would come after 524,288 steps."""
+__all__ = ["PPO_DEFAULTS", "VERSIONED", "TrainSettings", "policy_arguments", "train"]
 
-VERSIONED = ("audience", "numpy", "torch", "gymnasium", "stable-baselines3")
+VERSIONED = ("audience", "numpy", "torch", "gymnasium", "stable-baselines3", "sb3-contrib")
 """Packages whose versions decide what a run gives."""
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of a training run; the command line of `audience-train` is derived from them."""
-
-    users: str = "runs/users"
-    """Directory of the fitted user model (from audience-fit)."""
-
-    out: str = "runs/agent"
-    """Directory for the model, its figures and the TensorBoard files."""
-
-    algo: str = "ppo"
-    """Algorithm: ppo."""
-
-    steps: int = 300_000
-    """User-steps to train for, rounded up to whole rollouts."""
-
-    slate_size: int = 1
-    """Items shown at a step."""
-
-    step_limit: int = 30
-    """Steps after which a session is cut off."""
-
-    num_envs: int = 256
-    """Users who are recommended to at a time."""
-
-    item_bias: Literal["popularity", "none"] = "popularity"
-    """What to start from: slates drawn by popularity, or evenly from the catalogue."""
-
-    assumptions: Assumptions = field(default_factory=Assumptions)
-    """What the log could not teach about the users."""
-
-    evaluations: int = 10
-    """How often to evaluate on validation users on the way, 0 for never."""
-
-    sessions_per_user: int = 4
-    """Sessions of each validation user in the final evaluation."""
-
-    seed: int = 0
-    """Of everything: the users' draws, the policy's initial values and its own draws."""
-
-    device: str = "auto"
-    """Where the policy lives: auto, cpu, cuda."""
-
-    overwrite: bool = False
-    """Replace a finished run with other settings in the same directory."""
-
-    def __post_init__(self) -> None:
-        if self.algo not in ALGORITHMS:
-            raise ValueError(f"algo must be one of {', '.join(ALGORITHMS)}, got {self.algo!r}")
-        for name, low in (
-            ("steps", 1),
-            ("slate_size", 1),
-            ("step_limit", 1),
-            ("num_envs", 1),
-            ("evaluations", 0),
-            ("sessions_per_user", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)!r}")
-
-    @property
-    def env_kwargs(self) -> dict[str, Any]:
-        """Settings of the environment, for training and evaluation alike."""
-        return {
-            "slate_size": self.slate_size,
-            "step_limit": self.step_limit,
-            **dataclasses.asdict(self.assumptions),
-        }
+MODEL, BEST, FIGURES = "model.zip", "best.zip", "training.json"
 
 
-def train(users: UserModel, settings: TrainSettings, progress: bool = True) -> Path:
-    """Train an agent, or reuse the finished run with the same settings in `settings.out`.
+def train(
+    users: UserModel,
+    settings: TrainSettings,
+    progress: bool = True,
+    *,
+    inner_judge: UserModel | None = None,
+    replay: UserModel | None = None,
+    histories: Histories | None = None,
+) -> Path:
+    """Train an agent; go on with a run of the same settings, or reuse it where it is finished.
 
-    Writes `settings.json`, TensorBoard files, `model.zip` (for the algorithm's `load`) and, last,
-    `training.json`: a run without it was cut off, and starts over.
+    Writes into `settings.out`: `settings.json`, what a `Recommender` reads (ids and feedback
+    values that the agent's numbers stand for), TensorBoard files, from time to time
+    `checkpoint.pt`, then `model.zip` (for the algorithm's `load`) and, last, `training.json`. A
+    run that was killed goes on from its checkpoint, and ends as if it had not been.
 
     Args:
         users: The user model to train in; `settings.users` is only its name.
-        settings: Of the run.
+        settings: Of the run; of its several seeds, the first.
         progress: Whether to show a progress bar.
+        inner_judge: An independent user model that training is watched in.
+        replay: Real users that the agent meets at evaluations.
+        histories: Real events that a warm start clones; by default the fitting users' starts.
 
     Returns:
         The directory.
 
     Raises:
-        ValueError: The directory holds a finished run with other settings, and `overwrite` is
-            not set.
+        ValueError: The directory holds a run with other settings and `overwrite` is not set, or
+            another world has another catalogue.
     """
     out = Path(settings.out)
-    record = _record(users, settings)
+    check_catalogue("inner_judge", users, inner_judge)
+    check_catalogue("replay", users, replay)
+    record = record_of(users, settings)
     if _finished(out, record, settings.overwrite):
         return out
     out.mkdir(parents=True, exist_ok=True)
-    for leftover in ("training.json", "model.zip", "events.out.tfevents.*", ".*.tmp*"):
+    checkpoint = out / NAME
+    kept = None
+    if checkpoint.exists() and not settings.overwrite:
+        kept = load_checkpoint(checkpoint, record)
+    for leftover in (FIGURES, MODEL, ".*.tmp*") + ((NAME, BEST, "events.*") if not kept else ()):
         for path in out.glob(leftover):
             path.unlink()
     _write_json(out / "settings.json", record)
+    write_labels(out, users.catalogue, users.scale)
 
-    env = make_sb3_env(
-        "audience/Recommend-v0",
-        settings.num_envs,
-        seed=settings.seed,
-        users=users,
-        **settings.env_kwargs,
-    )
-    model = ALGORITHMS[settings.algo](env, users, settings)
+    env = training_env(users, settings)
+    watch = _watch(users, settings, inner_judge, replay)
+    every = min(ROLLOUT, -(-settings.steps // 10))  # user-steps between points of a curve
+    callbacks: list[BaseCallback] = [UsersCallback(every)]
+    callbacks += [watch] if watch is not None else []
+    began, before = time.perf_counter(), 0.0
+    if kept is not None:
+        model = restored(kept, algorithm_of(settings.algo).make, env, settings.device)
+        set_callback_states(callbacks, kept["callbacks"])
+        before = kept["callbacks"]["Checkpointing"]["seconds"]
+        print(f"{out}: goes on after {model.num_timesteps:,} user-steps")
+    else:
+        model = make_algorithm(
+            settings.algo,
+            env,
+            seed=settings.seed,
+            device=settings.device,
+            steps=settings.steps,
+            **policy_arguments(users, settings),
+        )
+        _warm_start(model, users, settings, histories)
     model.set_logger(configure(str(out), ["tensorboard"]))
-    callbacks: list[Any] = [UsersCallback()]
-    if settings.evaluations:
-        every = -(-settings.steps // settings.evaluations)
-        # Other draws than those of training and of the final evaluation.
-        seed = settings.seed + settings.num_envs
-        callbacks.append(EvaluationCallback(users, every, seed=seed, **settings.env_kwargs))
-    if progress:
-        callbacks.append(ProgressCallback())
-    began = time.perf_counter()
-    model.learn(settings.steps, callback=callbacks)
-    seconds = time.perf_counter() - began
-    model.logger.close()
-
-    temporary = out / f".model.{os.getpid()}.tmp.zip"  # the library appends .zip to other names
-    model.save(temporary)
-    temporary.replace(out / "model.zip")
-    final = evaluate(
+    keeper = Checkpointing(checkpoint, record, settings.checkpoint_seconds, callbacks, before)
+    shown = [ProgressCallback()] if progress else []
+    done = model.num_timesteps
+    if done < settings.steps and not (watch and watch.stopped):
+        model.learn(
+            settings.steps - done,
+            callback=[keeper, *callbacks, *shown],
+            reset_num_timesteps=kept is None,
+            log_interval=_log_interval(model, every // env.num_envs),  # type: ignore[arg-type]
+        )
+    seconds = before + time.perf_counter() - began
+    steps = model.num_timesteps
+    if settings.early_stop and (out / BEST).exists():
+        model = type(model).load(out / BEST, device=settings.device, custom_objects=None)
+        model.set_logger(configure(str(out), ["tensorboard"]))
+    save_model(model, out / MODEL)
+    results = worlds(
         model,
         users,
+        inner_judge,
+        replay,
         population="validation",
         sessions_per_user=settings.sessions_per_user,
         seed=settings.seed,
-        **settings.env_kwargs,
-    ).summary(settings.seed)
+        **evaluation_kwargs(users, settings),
+    )
+    final = {name: result.summary(settings.seed) for name, result in results.items()}
+    _conclude(model, settings, users, final, steps)
     _write_json(
-        out / "training.json",
+        out / FIGURES,
         {
             "algo": settings.algo,
-            "steps": model.num_timesteps,
+            "steps": steps,
             "wall_seconds": seconds,
-            "steps_per_second": model.num_timesteps / seconds,
-            "final": {"simulator": final},
-            "settings": record["settings"],
+            "steps_per_second": steps / seconds,
+            "final": final,
+            "settings": dataclasses.asdict(settings),
         },
     )
+    checkpoint.unlink(missing_ok=True)
     return out
 
 
-def _ppo(env: SB3VecEnv, users: UserModel, settings: TrainSettings) -> PPO:
-    arguments = {**PPO_DEFAULTS}
-    # A rollout of as many steps with any number of users, in equal minibatches.
-    rollout = PPO_DEFAULTS["n_steps"] * 256
-    steps = min(rollout, settings.steps)
-    arguments["n_steps"] = max(2, -(-steps // settings.num_envs))
-    arguments["batch_size"] = _largest_divisor(
-        arguments["n_steps"] * settings.num_envs, PPO_DEFAULTS["batch_size"]
-    )
-    return PPO(
-        ItemScoringPolicy,
-        env,
-        policy_kwargs=policy_arguments(users, settings),
+class Checkpointing(BaseCallback):
+    """Writes a checkpoint before a rollout, where the last one is old enough.
+
+    Args:
+        path: Of the checkpoint.
+        record: Of the run.
+        every: Seconds between checkpoints.
+        others: Callbacks whose state belongs to it.
+        seconds: That the run took before it was interrupted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        record: dict[str, Any],
+        every: float,
+        others: list[BaseCallback],
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.path, self.record, self.every, self.others = path, record, every, others
+        self._began = time.perf_counter() - seconds
+        self._last = time.perf_counter()
+
+    def get_state(self) -> dict[str, Any]:
+        """How long the run took so far."""
+        return {"seconds": time.perf_counter() - self._began}
+
+    def _on_rollout_start(self) -> None:
+        # Here the last rollout is learned from and the next one not begun.
+        if time.perf_counter() - self._last < self.every or self.n_calls == 0:
+            return
+        states = callback_states([self, *self.others])
+        save_checkpoint(self.path, self.model, self.record, states)
+        self._last = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def training_env(users: UserModel, settings: TrainSettings) -> SB3VecEnv:
+    """The environment of a training."""
+    # Without candidates the history tells what is consumed: no need to carry masks about.
+    own = {"pessimism": settings.pessimism, "mask_in_observation": _offers(users, settings)}
+    return make_sb3_env(
+        "audience/Recommend-v0",
+        settings.users_at_a_time,
         seed=settings.seed,
-        device=settings.device,
-        **arguments,
+        users=users,
+        **{**own, **evaluation_kwargs(users, settings)},
     )
 
 
-ALGORITHMS: dict[str, Callable[[SB3VecEnv, UserModel, TrainSettings], BaseAlgorithm]] = {
-    "ppo": _ppo
-}
-"""What `algo` may name, and what makes it."""
+def _offers(users: UserModel, settings: TrainSettings) -> bool:
+    """Whether each step offers candidates."""
+    return settings.candidates is not None or len(users.catalogue) > LARGE
+
+
+def evaluation_kwargs(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
+    """Settings of the environment that an algorithm's own actions fit in.
+
+    Raises:
+        ValueError: Actions are embeddings, and there is no text to make item vectors of.
+    """
+    if not algorithm_of(settings.algo).embeds:
+        return settings.env_kwargs
+    vectors = item_vectors(users) if settings.item_text else None
+    if vectors is None:
+        raise ValueError(
+            f"algo={settings.algo!r} looks items up by their vectors, which are made of their "
+            f"text: it needs item_text and a catalogue with texts; take ppo or dqn for ids"
+        )
+    embeds = {"actions": "embedding", "item_vectors": vectors}
+    # Stable-Baselines3's own policies take no more than what they were trained with.
+    return {**settings.env_kwargs, **embeds, "mask_in_observation": _offers(users, settings)}
 
 
 def policy_arguments(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
-    """`policy_kwargs` of `ItemScoringPolicy` for these users.
+    """`item_vectors` and `item_bias` of the policy for these users.
 
-    Where the user model has `text_vectors`, shape (items, width), the policy reads them too.
+    The vectors are those that the users bring (`text_vectors`), or else of the words of the
+    catalogue's texts.
     """
-    vectors: NDArray[np.float32] | None = getattr(users, "text_vectors", None)
+    vectors: NDArray[np.float32] | None = None
+    if settings.item_text:
+        vectors = item_vectors(users)
     popularity = settings.item_bias == "popularity"
     bias = np.log(users.catalogue.popularity).astype(np.float32) if popularity else None
     return {"item_vectors": vectors, "item_bias": bias}
 
 
-def _largest_divisor(number: int, at_most: int) -> int:
-    return max(d for d in range(1, min(number, at_most) + 1) if number % d == 0)
+def item_vectors(users: UserModel) -> NDArray[np.float32] | None:
+    """The users' vectors of item text, else TF-IDF of the texts; None where there is no text."""
+    vectors: NDArray[np.float32] | None = getattr(users, "text_vectors", None)
+    if vectors is not None and vectors.shape[1]:
+        return vectors
+    from audience.reward_models.text_encoders import TfidfEncoder  # scikit-learn where needed
+
+    vectors = TfidfEncoder().encode(users.catalogue.texts.tolist())
+    return vectors if vectors.any() else None
 
 
-def _record(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
+def record_of(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
     """What decides a run, as settings.json holds it."""
-    chosen = dataclasses.asdict(settings)
-    del chosen["overwrite"]
     starts = users.starts("fitting")
     # A card differs with every fit; closed-form users have none, and are what their data are.
     card = json.dumps(getattr(users, "card", None), sort_keys=True, default=str)
@@ -242,28 +272,86 @@ def _record(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
     for part in (users.catalogue.item_ids, users.catalogue.counts, starts.items, starts.levels):
         digest.update(np.ascontiguousarray(part).tobytes())
     return {
-        "settings": chosen,
+        "settings": json.loads(json.dumps(settings.deciding())),
         "users": digest.hexdigest()[:16],
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
     }
 
 
+def _watch(
+    users: UserModel,
+    settings: TrainSettings,
+    inner_judge: UserModel | None,
+    replay: UserModel | None,
+) -> EvaluationCallback | None:
+    if not settings.evaluations:
+        return None
+    return EvaluationCallback(
+        users,
+        -(-settings.steps // settings.evaluations),
+        # Other draws than those of training and of the final evaluation.
+        seed=settings.seed + settings.users_at_a_time,
+        inner_judge=inner_judge,
+        replay=replay,
+        early_stop=settings.early_stop,
+        best=Path(settings.out) / BEST if settings.early_stop else None,
+        **evaluation_kwargs(users, settings),
+    )
+
+
+def _warm_start(
+    model: BaseAlgorithm, users: UserModel, settings: TrainSettings, histories: Histories | None
+) -> None:
+    generator = np.random.default_rng([settings.seed, 1])
+    if settings.warm_start == "log":
+        real = users.starts("fitting") if histories is None else histories
+        clone_choices(model, users, real, settings.warm_start_steps, generator)
+    if settings.warm_start == "greedy":
+        teacher = GreedyAgent(users, settings.assumptions, settings.slate_size)
+        imitate(model, teacher, settings.warm_start_steps, generator)
+        env = model.get_env()
+        assert env is not None
+        env.seed(settings.seed)  # training begins with the sessions that it would begin with
+
+
+def _log_interval(model: BaseAlgorithm, steps: int) -> int | None:
+    """Rollouts between dumps of the logger; off-policy `UsersCallback` dumps."""
+    return max(1, steps // model.n_steps) if isinstance(model, OnPolicyAlgorithm) else None
+
+
+def _conclude(
+    model: BaseAlgorithm,
+    settings: TrainSettings,
+    users: UserModel,
+    final: dict[str, Any],
+    steps: int,
+) -> None:
+    """The last page of TensorBoard: hyper-parameters beside results, and the item vectors."""
+    chosen = {
+        name: value
+        for name, value in settings.deciding().items()
+        if isinstance(value, (bool, str, float, int))
+    }
+    results = {f"final/{name}": one["return"]["mean"] for name, one in final.items()}
+    for name, value in results.items():
+        model.logger.record(name, value)
+    excluded = ("stdout", "log", "json", "csv")
+    model.logger.record("hparams", HParam(chosen, results), exclude=excluded)
+    model.logger.dump(steps)
+    project_items(model.logger, model.policy, users, steps)
+    model.logger.close()
+
+
 def _finished(out: Path, record: dict[str, Any], overwrite: bool) -> bool:
     """Whether `out` holds this very run, finished."""
-    if not ((out / "training.json").exists() and (out / "model.zip").exists()):
+    if not ((out / FIGURES).exists() and (out / MODEL).exists()):
         return False
-    earlier = json.loads((out / "settings.json").read_text())
-    wanted = json.loads(json.dumps(record))
-    if earlier == wanted:
+    differing = differences(json.loads((out / "settings.json").read_text()), record)
+    if not differing:
         print(f"{out}: reused, finished earlier with the same settings")
         return True
     if overwrite:
         return False
-    differing = [
-        f"{name} was {earlier['settings'].get(name)!r} and is now {value!r}"
-        for name, value in wanted["settings"].items()
-        if earlier["settings"].get(name) != value
-    ] or [f"{key} changed" for key in ("users", "versions") if earlier.get(key) != wanted[key]]
     raise ValueError(
         f"{out} holds a finished run with other settings ({'; '.join(differing)}); pass another "
         f"out, or overwrite to replace it"
@@ -274,3 +362,15 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(path)
+
+
+def seeds_of(settings: TrainSettings) -> Iterable[TrainSettings]:
+    """The settings of each seed's run; of several, in a directory of its own each."""
+    if settings.seeds == 1:
+        return [settings]
+    return [
+        dataclasses.replace(
+            settings, seed=seed, seeds=1, out=str(Path(settings.out) / f"seed-{seed}")
+        )
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+    ]

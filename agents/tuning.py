@@ -1,10 +1,14 @@
-"""A baseline must be the best of itself: its settings are chosen on validation users."""
+"""A baseline must be the best of itself: its settings are chosen on validation users.
+
+By their return in the simulator where there is one, as RL agents learn there and with no more
+user-steps than they have; else by how well they rank what validation users met besides.
+"""
 
 from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +18,24 @@ from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.histories import Histories
 from audience.reward_models.scale import FeedbackScale
 
+if TYPE_CHECKING:
+    from audience.agents.trials import Trials
+
 CUTOFF = 10
 """Ranks that count: NDCG@10."""
 
 
 class TunedAgent(ScoringAgent):
-    """An agent with settings to choose. `tuning` holds the NDCG@10 of each cell that was tried."""
+    """An agent with settings to choose. `tuning` holds what each cell that was tried gave."""
 
     GRID: ClassVar[dict[str, tuple[Any, ...]]]
-    """Values of each argument of `fit` to try, all combinations."""
+    """Values of each setting to try, all combinations: arguments of `fit`."""
+
+    SCORING: ClassVar[frozenset[str]] = frozenset()
+    """Settings that only scoring reads, as arguments of the constructor: they need no fit."""
+
+    USES_TEXT: ClassVar[bool] = False
+    """Whether `fit` takes `text_vectors`, shape (items, dim)."""
 
     settings: dict[str, Any]
     tuning: list[dict[str, Any]]
@@ -38,6 +51,10 @@ class TunedAgent(ScoringAgent):
     ) -> Self:
         """Fit to the histories of the fitting users; the settings are further arguments."""
 
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """What the constructor takes: arrays, sparse matrices, numbers, other agents."""
+
     @classmethod
     def tune(
         cls,
@@ -47,8 +64,10 @@ class TunedAgent(ScoringAgent):
         scale: FeedbackScale,
         slate_size: int = 1,
         seed: int = 0,
+        trials: Trials | None = None,
+        **given: Any,
     ) -> Self:
-        """Fit every cell of `GRID`; keep the one that ranks validation users' other half best.
+        """Fit every cell of `GRID`; keep the one of the highest return, or NDCG@10.
 
         Args:
             histories: Of the fitting users.
@@ -57,23 +76,52 @@ class TunedAgent(ScoringAgent):
             scale: Of the feedback.
             slate_size: Items at a step.
             seed: Of the random halves, the same for every cell.
+            trials: The simulator to try the cells in. Without one, or with a grid of a single
+                cell, the ranking of validation users' other half decides.
+            **given: Further arguments of `fit`, such as `text_vectors`.
 
         Raises:
             ValueError: No validation user has two different items.
         """
         context, target = halves(validation, len(catalogue), seed)
-        best: Self | None = None
-        table: list[dict[str, Any]] = []
-        for cell in itertools.product(*cls.GRID.values()):
-            settings = dict(zip(cls.GRID, cell, strict=True))
-            agent = cls.fit(histories, catalogue, scale, slate_size, **settings)
+        agents: list[Self] = []
+        for settings, agent in cls._cells(histories, catalogue, scale, slate_size, given):
             agent.settings = settings
-            table.append({**settings, f"ndcg@{CUTOFF}": ndcg(agent, context, target)})
-            if table[-1][f"ndcg@{CUTOFF}"] >= max(row[f"ndcg@{CUTOFF}"] for row in table):
-                best = agent
-        assert best is not None
-        best.tuning = table
-        return best
+            agents.append(agent)
+        table: list[dict[str, Any]] = [
+            {**agent.settings, f"ndcg@{CUTOFF}": ndcg(agent, context, target)} for agent in agents
+        ]
+        if trials is not None and len(agents) > 1:
+            for row, found in zip(table, trials.race(agents), strict=True):
+                row.update(found)
+            order = [(row["sessions"], row["return"]) for row in table]
+        else:
+            order = [(0, row[f"ndcg@{CUTOFF}"]) for row in table]
+        best = agents[max(range(len(order)), key=lambda cell: (*order[cell], -cell))]
+        made = cls(**best.parameters())  # its own draws, if it has any, begin anew
+        made.settings, made.tuning = best.settings, table
+        return made
+
+    @classmethod
+    def _cells(
+        cls,
+        histories: Histories,
+        catalogue: Catalogue,
+        scale: FeedbackScale,
+        slate_size: int,
+        given: dict[str, Any],
+    ) -> list[tuple[dict[str, Any], Self]]:
+        """Settings and agent of every cell; one fit for cells that only score differently."""
+        fitted = {k: v for k, v in cls.GRID.items() if k not in cls.SCORING}
+        scoring = {k: v for k, v in cls.GRID.items() if k in cls.SCORING}
+        cells = []
+        for values in itertools.product(*fitted.values()):
+            settings = dict(zip(fitted, values, strict=True))
+            agent = cls.fit(histories, catalogue, scale, slate_size, **settings, **given)
+            for others in itertools.product(*scoring.values()):
+                chosen = dict(zip(scoring, others, strict=True))
+                cells.append((settings | chosen, cls(**(agent.parameters() | chosen))))
+        return cells
 
 
 def halves(histories: Histories, n_items: int, seed: int) -> tuple[Histories, NDArray[np.bool_]]:

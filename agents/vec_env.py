@@ -146,6 +146,16 @@ class SB3VecEnv(VecEnv):
         self._seeds = [seed + slot for slot in range(self.num_envs)]
         return self._seeds
 
+    def get_state(self) -> dict[str, Any]:
+        """A copy of all that the coming steps depend on; see `RecommendVectorEnv.get_state`."""
+        own = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        return {"core": self.core.get_state(), **own}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` gave."""
+        self.core.set_state(state["core"])
+        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+
     def close(self) -> None:
         """Close the core."""
         self.core.close()

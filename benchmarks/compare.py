@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from audience.agents.base import ScoringAgent
 from audience.agents.evaluation import Evaluation, evaluate
+from audience.agents.saving import save_agent
 from audience.agents.training import VERSIONED, TrainSettings
 from audience.agents.tuning import TunedAgent, halves
 from audience.benchmarks.files import (
@@ -46,8 +48,8 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     """Run the comparison, or what is missing of it, in `settings.out`.
 
     Writes `settings.json`, `results.json` after each stage, `table.md`, TensorBoard files in
-    `summary`, and of each seed, in `seed-S`, the user model (`users`), the trained agents, and
-    all sessions (`sessions/*.npz`).
+    `summary`, and of each seed, in `seed-S`, the user model (`users`), the trained agents, the
+    fitted baselines (`baselines/*`), and all sessions (`sessions/*.npz`).
 
     Args:
         settings: Of the comparison.
@@ -153,7 +155,15 @@ class _Stages:
             self._say(f"seed {self._seed}: {verb} {name}")
             agent = self._agents[name] = ROSTER[name].make(self._world)
             if isinstance(agent, TunedAgent):
-                self._say(f"seed {self._seed}: {name}: chosen on validation: {agent.settings}")
+                spent = sum(row.get("steps", 0) for row in agent.tuning)
+                self._say(
+                    f"seed {self._seed}: {name}: chosen on validation users in {spent:,} "
+                    f"user-steps: {agent.settings}"
+                )
+            users = self._world.users
+            if isinstance(agent, ScoringAgent) and "users" not in vars(agent):
+                # To be taken away; greedy ones are in the directory of the users themselves.
+                save_agent(agent, self._out / "baselines" / name, users.catalogue, users.scale)
         return self._agents[name]
 
     def _make_world(self) -> World:
@@ -172,7 +182,8 @@ class _Stages:
             overwrite=settings.overwrite,
         )
         histories = self._data.histories
-        return World(self._users(), histories["fitting"], histories["validation"], training)
+        fitting, validation = histories["fitting"], histories["validation"]
+        return World(self._users(), fitting, validation, training, budget.tuning)
 
     def _users(self) -> UserModel:
         """The user model of this seed, fitted or loaded."""

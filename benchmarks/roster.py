@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from audience import agents
+from audience.agents.baselines import BASELINES as KINDS
+from audience.agents.greedy import ChoiceAgent, GreedyAgent
+from audience.agents.trials import Trials
 from audience.reward_models.histories import Histories
 from audience.reward_models.users import UserModel
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["rl", "cf", "bandit", "reference"]
 
+BASELINES: dict[str, Any] = dict(KINDS)
+"""Their constructors and fits differ in what they take."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -30,12 +36,15 @@ class World:
         fitting: Whole histories of its fitting users, which the baselines are fitted on.
         validation: Whole histories of its validation users, which settings are chosen on.
         training: Settings of RL agents; `out` is the directory that holds theirs.
+        tuning_steps: User-steps in the simulator in which a baseline chooses its settings, by
+            return; by default as many as RL trains for.
     """
 
     users: UserModel
     fitting: Histories
     validation: Histories
     training: TrainSettings
+    tuning_steps: int | None = None
 
     def directory(self, name: str) -> Path:
         """Where a trained agent lies."""
@@ -48,25 +57,28 @@ class Entry:
 
     Attributes:
         kind: What it is: `rl`; `cf`, made from other users' events (popularity and mean feedback
-            count as its simplest forms, so the best CF agent is never worse than those);
-            `reference`, what shows where the others stand.
+            count as its simplest forms, so the best CF agent is never worse than those; text-KNN
+            is the one that knows texts); `bandit`; `reference`, what shows where the others
+            stand.
         make: Fits it in a world.
+        slates: Whether it recommends slates of more than one item.
     """
 
     kind: Kind
     make: Callable[[World], Agent | BaseAlgorithm]
+    slates: bool = True
 
 
 def _random(world: World) -> Agent:
     training = world.training
     n_items = len(world.users.catalogue)
-    return agents.RandomAgent(n_items, training.slate_size, training.seed)
+    return BASELINES["random"](n_items, training.slate_size, training.seed)
 
 
 def _constant(name: str) -> Callable[[World], Agent]:
     def make(world: World) -> Agent:
-        users, size = world.users, world.training.slate_size
-        agent: Agent = getattr(agents, name).fit(world.fitting, users.catalogue, users.scale, size)
+        users, size, kind = world.users, world.training.slate_size, BASELINES[name]
+        agent: Agent = kind.fit(world.fitting, users.catalogue, users.scale, size)
         return agent
 
     return make
@@ -74,14 +86,19 @@ def _constant(name: str) -> Callable[[World], Agent]:
 
 def _tuned(name: str) -> Callable[[World], Agent]:
     def make(world: World) -> Agent:
-        users, training = world.users, world.training
-        agent: Agent = getattr(agents, name).tune(
+        users, training, kind = world.users, world.training, BASELINES[name]
+        steps = training.steps if world.tuning_steps is None else world.tuning_steps
+        # Equal information: where the policies read the users' text vectors, so do these.
+        text = {"text_vectors": getattr(users, "text_vectors", None)} if kind.USES_TEXT else {}
+        agent: Agent = kind.tune(
             world.fitting,
             world.validation,
             users.catalogue,
             users.scale,
             training.slate_size,
             training.seed,
+            Trials(users, steps, training.env_kwargs, training.seed),
+            **text,
         )
         return agent
 
@@ -90,29 +107,63 @@ def _tuned(name: str) -> Callable[[World], Agent]:
 
 def _greedy(world: World) -> Agent:
     training = world.training
-    return agents.GreedyAgent(world.users, training.assumptions, training.slate_size)
+    return GreedyAgent(world.users, training.assumptions, training.slate_size)
 
 
-def _ppo(world: World) -> BaseAlgorithm:
-    from stable_baselines3 import PPO
-
-    settings = trained_with(world, "ppo")
-    directory = agents.train(world.users, settings)
-    return PPO.load(directory / "model.zip", device=settings.device)
+def _choice(world: World) -> Agent:
+    return ChoiceAgent(world.users, world.training.slate_size)
 
 
-def trained_with(world: World, name: str) -> TrainSettings:
-    """Settings of the training of an RL agent."""
-    return dataclasses.replace(world.training, algo=name, out=str(world.directory(name)))
+def _rl(name: str, algo: str, **changes: Any) -> Callable[[World], Agent | BaseAlgorithm]:
+    def make(world: World) -> Agent | BaseAlgorithm:
+        from audience.agents.trained import load_agent_of  # torch only where needed
+
+        settings = trained_with(world, name, algo, **changes)
+        return load_agent_of(agents.train(world.users, settings), settings.device)
+
+    return make
+
+
+def trained_with(world: World, name: str, algo: str, **changes: Any) -> TrainSettings:
+    """Settings of the training of an RL agent, with at most as many users as suit it."""
+    from audience.agents.algorithms import algorithm_of  # torch only where needed
+
+    training = world.training
+    several = algorithm_of(algo).num_envs
+    users = several if training.num_envs is None else min(training.num_envs, several)
+    out = str(world.directory(name))
+    return dataclasses.replace(training, algo=algo, num_envs=users, out=out, **changes)
 
 
 ROSTER: dict[str, Entry] = {
     "random": Entry("reference", _random),
-    "popularity": Entry("cf", _constant("PopularityAgent")),
-    "mean_feedback": Entry("cf", _constant("MeanFeedbackAgent")),
-    "als": Entry("cf", _tuned("ALSAgent")),
-    "ease": Entry("cf", _tuned("EASEAgent")),
+    "popularity": Entry("cf", _constant("popularity")),
+    "mean_feedback": Entry("cf", _constant("mean_feedback")),
+    "item_knn": Entry("cf", _tuned("item_knn")),
+    "user_knn": Entry("cf", _tuned("user_knn")),
+    "text_knn": Entry("cf", _tuned("text_knn")),
+    "explicit_als": Entry("cf", _tuned("explicit_als")),
+    "als": Entry("cf", _tuned("als")),
+    "bpr": Entry("cf", _tuned("bpr")),
+    "ease": Entry("cf", _tuned("ease")),
+    "ease_feedback": Entry("cf", _tuned("ease_feedback")),
+    "followers": Entry("cf", _tuned("followers")),
+    "linucb": Entry("bandit", _tuned("linucb")),
+    "thompson": Entry("bandit", _tuned("thompson")),
+    "choice": Entry("reference", _choice),
     "greedy": Entry("reference", _greedy),
-    "ppo": Entry("rl", _ppo),
+    "ppo": Entry("rl", _rl("ppo", "ppo")),
+    "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
+    "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
+    "a2c": Entry("rl", _rl("a2c", "a2c")),
+    "dqn": Entry("rl", _rl("dqn", "dqn"), slates=False),
+    "qr_dqn": Entry("rl", _rl("qr_dqn", "qr_dqn"), slates=False),
+    "sac": Entry("rl", _rl("sac", "sac")),
+    "td3": Entry("rl", _rl("td3", "td3")),
 }
-"""Every agent by name, in the order in which they are run: the cheap ones first."""
+"""Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
+`choice` are the sequential models; `ppo_ids` is PPO without the items' texts."""
+
+DEFAULT = "random,popularity,mean_feedback,item_knn,als,ease,ease_feedback,greedy,ppo"
+"""Agents that are compared where none are named: what usually does best, and what it costs little
+to know."""

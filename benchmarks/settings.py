@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.roster import DEFAULT, ROSTER
 from audience.reward_models.users import Assumptions
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Preset:
         num_envs: Users who are recommended to at a time in training.
         evaluations: Evaluations on validation users on the way.
         sessions: Sessions of each test user.
+        tuning: User-steps in which each baseline chooses its settings by return; at least one
+            session of each validation user with each setting.
     """
 
     seeds: int
@@ -32,15 +34,18 @@ class Preset:
     num_envs: int
     evaluations: int
     sessions: int
+    tuning: int
 
 
 PRESETS: dict[PresetName, Preset] = {
     # Seconds: shows that everything works, and nothing else.
-    "tiny": Preset(seeds=1, steps=512, num_envs=16, evaluations=1, sessions=2),
+    "tiny": Preset(seeds=1, steps=512, num_envs=16, evaluations=1, sessions=2, tuning=1),
     # Minutes on 2 cores, of which PPO takes about three.
-    "demo": Preset(seeds=1, steps=300_000, num_envs=256, evaluations=8, sessions=4),
+    "demo": Preset(seeds=1, steps=300_000, num_envs=256, evaluations=8, sessions=4, tuning=20_000),
     # Two hours or so on 2 cores.
-    "full": Preset(seeds=5, steps=1_500_000, num_envs=256, evaluations=20, sessions=8),
+    "full": Preset(
+        seeds=5, steps=1_500_000, num_envs=256, evaluations=20, sessions=8, tuning=200_000
+    ),
 }
 
 
@@ -67,8 +72,8 @@ class CompareSettings:
     out: str = "runs/compare"
     """Directory of all results. What is finished there with the same settings is reused."""
 
-    agents: str = ",".join(ROSTER)
-    """Agents to compare, separated by commas."""
+    agents: str = DEFAULT
+    """Agents to compare, separated by commas, or "all"."""
 
     seeds: int | None = None
     """Halvings of the log, each with its own fits and agents; by default the preset's."""
@@ -104,6 +109,12 @@ class CompareSettings:
                 f"agents must be names from {', '.join(ROSTER)}, separated by commas, "
                 f"got {self.agents!r}{f' ({unknown[0]!r} is none)' if unknown else ''}"
             )
+        alone = [name for name in self.names if not ROSTER[name].slates]
+        if self.slate_size > 1 and alone:
+            raise ValueError(
+                f"slate_size must be 1 with {', '.join(alone)}, whose actions are single items, "
+                f"got {self.slate_size}; leave them out of agents"
+            )
         if self.preset not in get_args(PresetName):
             raise ValueError(
                 f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
@@ -120,7 +131,12 @@ class CompareSettings:
 
     @property
     def names(self) -> list[str]:
-        """Names of the agents, each once, in the order of the roster."""
+        """Names of the agents, each once, in the order of the roster.
+
+        "all" are those that know slates of this size.
+        """
+        if self.agents.strip() == "all":
+            return [name for name, entry in ROSTER.items() if entry.slates or self.slate_size == 1]
         wanted = [name.strip() for name in self.agents.split(",") if name.strip()]
         known = list(ROSTER)
         return sorted(set(wanted), key=lambda name: known.index(name) if name in known else -1)

@@ -7,9 +7,10 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from audience.agents.callbacks import EvaluationCallback, UsersCallback
+from audience.agents.callbacks import UsersCallback
 from audience.agents.policies import ItemScoringPolicy
 from audience.agents.vec_env import make_sb3_env
+from audience.agents.watching import EvaluationCallback
 
 
 class Kept(KVWriter):
@@ -37,7 +38,7 @@ def logged(users: Any, callback: Any, steps: int = 48, **settings: Any) -> Any:
 def test_rates_have_known_values_in_a_known_world(tiny_users: Any) -> None:
     rows = logged(
         tiny_users,
-        UsersCallback(),
+        UsersCallback(1),
         slate_size=2,
         acceptance=0.9999,
         leave_after_choice=1.0,
@@ -55,7 +56,7 @@ def test_rates_have_known_values_in_a_known_world(tiny_users: Any) -> None:
 
 
 def test_no_session_length_before_a_session_ended(tiny_users: Any) -> None:
-    rows = logged(tiny_users, UsersCallback(), leave_after_choice=0.0, leave_after_skip=0.0)
+    rows = logged(tiny_users, UsersCallback(1), leave_after_choice=0.0, leave_after_skip=0.0)
     assert "users/session_length" not in rows[0][1] and rows[0][1]["users/leave_rate"] == 0
 
 
@@ -64,7 +65,7 @@ def test_evaluation_comes_as_often_as_asked_and_leaves_training_alone(tiny_users
     assert [step for step, row in rows if "evaluation/return" in row] == [48, 96, 120]
     values = [row["evaluation/return"] for _, row in rows if "evaluation/return" in row]
     assert np.isfinite(values).all() and max(values) > 0
-    plain = logged(tiny_users, UsersCallback(), steps=120)
+    plain = logged(tiny_users, UsersCallback(1), steps=120)
     assert rows[-1][1]["train/loss"] == plain[-1][1]["train/loss"]
 
 

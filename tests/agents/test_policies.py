@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_util import make_vec_env
 
+from audience.agents.algorithms import PPO_DEFAULTS
 from audience.agents.policies import ItemScoringPolicy
-from audience.agents.training import PPO_DEFAULTS
 
 ITEMS, WIDTH, LEVELS = 12, 5, 3
 
@@ -196,7 +196,7 @@ def test_distribution_agrees_with_forward_and_evaluate_actions() -> None:
 def test_the_critic_leaves_the_item_vectors_alone() -> None:
     model = policy()
     model.predict_values(tensors(batch(8))).sum().backward()
-    assert model.item_vectors.learned.grad is None
+    assert model.scorer.items.learned.grad is None
     assert model.value_net[0].weight.grad is not None
 
 

@@ -11,7 +11,8 @@ from stable_baselines3 import PPO
 from audience.agents import __main__ as program
 from audience.agents.baselines import RandomAgent
 from audience.agents.evaluation import evaluate
-from audience.agents.training import TrainSettings, policy_arguments, train
+from audience.agents.training import policy_arguments, train
+from audience.agents.training_settings import TrainSettings
 from audience.reward_models import users as users_module
 
 SMALL: dict[str, Any] = {"steps": 600, "num_envs": 12, "evaluations": 2, "device": "cpu"}
@@ -96,7 +97,7 @@ def test_the_same_seed_trains_the_same_agent(tiny_users: Any, tmp_path: Path) ->
         out = train(
             tiny_users, TrainSettings(out=str(tmp_path / name), seed=seed, **SMALL), progress=False
         )
-        weights.append(PPO.load(out / "model.zip", device="cpu").policy.item_vectors.learned)
+        weights.append(PPO.load(out / "model.zip", device="cpu").policy.scorer.items.learned)
     assert (weights[0] == weights[1]).all() and (weights[0] != weights[2]).any()
 
 
@@ -104,7 +105,10 @@ def test_the_policy_starts_from_popularity_and_reads_text(tiny_users: Any) -> No
     arguments = policy_arguments(tiny_users, TrainSettings())
     popularity = tiny_users.catalogue.popularity
     np.testing.assert_allclose(np.exp(arguments["item_bias"]), popularity, rtol=1e-5)
-    assert arguments["item_vectors"] is None
+    # TF-IDF of "Item number 7": like items by their words, of unit length.
+    np.testing.assert_allclose(np.square(arguments["item_vectors"]).sum(1), 1, rtol=1e-5)
+    ids_only = policy_arguments(tiny_users, TrainSettings(item_text=False))
+    assert ids_only["item_vectors"] is None
 
     class WithText:
         catalogue = tiny_users.catalogue
@@ -119,9 +123,12 @@ def test_the_policy_starts_from_popularity_and_reads_text(tiny_users: Any) -> No
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"algo": "dreamer"}, "algo must be one of ppo, got 'dreamer'"),
+        ({"algo": "dreamer"}, "algo must be one of ppo, maskable_ppo, .* got 'dreamer'"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"num_envs": -1}, "num_envs must be at least 1, got -1"),
+        ({"algo": "dqn", "slate_size": 3}, "slate_size must be 1 with algo='dqn'"),
+        ({"algo": "sac", "warm_start": "log"}, "warm_start must be 'none' with algo='sac'"),
+        ({"early_stop": 2}, "early_stop needs an inner_judge and evaluations"),
     ],
 )
 def test_bad_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -143,12 +150,17 @@ def test_the_program_trains_and_shows_a_table(
     run = json.loads((tmp_path / "training.json").read_text())
     assert run["settings"]["assumptions"]["acceptance"] == 0.6
     for wrong, message in (
-        (["--algo", "dqn"], "algo must be one of ppo, got 'dqn'"),
+        (["--algo", "dreamer"], "algo must be one of ppo, maskable_ppo"),
         (["--stepz", "3"], "--stepz"),
     ):
         with pytest.raises(SystemExit, match="2"):
             program.main([*command, *wrong])
         assert message in capsys.readouterr().err
+    both = [*command, "--seeds", "2", "--out", str(tmp_path / "two")]
+    program.main(both)
+    for seed in (0, 1):
+        told = json.loads((tmp_path / "two" / f"seed-{seed}" / "training.json").read_text())
+        assert told["settings"]["seed"] == seed
     # What only shows later ends with the same kind of line.
     with pytest.raises(SystemExit, match="steps was 300 and is now 301"):
         program.main([*command, "--assumptions.acceptance", "0.6", "--steps", "301"])

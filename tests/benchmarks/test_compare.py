@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from audience.agents.recommender import Recommender
 from audience.benchmarks import __main__ as program
 from audience.benchmarks import compare as module
 from audience.benchmarks.compare import compare
@@ -102,8 +103,10 @@ def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[
         "random": "reference",
         "popularity": "cf",
         "mean_feedback": "cf",
+        "item_knn": "cf",
         "als": "cf",
         "ease": "cf",
+        "ease_feedback": "cf",
         "greedy": "reference",
         "ppo": "rl",
     }
@@ -123,8 +126,12 @@ def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[
     assert record["settings"] == results["settings"] and "torch" in record["versions"]
     for part in ("seed-0/ppo", "summary"):
         assert list((stage.out / part).glob("events.out.tfevents.*"))
-    assert (stage.out / "table.md").read_text().count("\n") == 11
+    assert (stage.out / "table.md").read_text().count("\n") == 13
     assert not list(stage.out.rglob(".*tmp*"))
+    # What is fitted can be taken away.
+    for part in ("baselines/ease", "baselines/popularity", "ppo"):
+        found = Recommender.load(stage.out / "seed-0" / part).recommend(["i3", ("i4", 5.0)], k=4)
+        assert len(found) == 4 and not {"i3", "i4"} & set(found.item_ids)
     # Greedy knows the tiny users' taste; random does not.
     best, worst = (results["agents"][name]["simulator"]["return"] for name in ("greedy", "random"))
     assert best["low"] > worst["high"]

@@ -14,8 +14,12 @@ def test_what_is_set_by_hand_replaces_the_preset() -> None:
 
 
 def test_agents_are_named_once_in_the_order_of_the_roster() -> None:
-    assert CompareSettings().names == list(ROSTER)
+    assert CompareSettings(agents="all").names == list(ROSTER)
+    several = CompareSettings(agents="all", slate_size=3).names
+    assert set(ROSTER) - set(several) == {"dqn", "qr_dqn"}
     assert CompareSettings(agents="ppo, ease,ppo").names == ["ease", "ppo"]
+    default = CompareSettings().names
+    assert [name for name in ROSTER if name in default] == default and "ppo" in default
 
 
 def test_seeds_and_agents_add_to_a_directory_and_other_settings_do_not() -> None:
@@ -33,6 +37,7 @@ def test_seeds_and_agents_add_to_a_directory_and_other_settings_do_not() -> None
         ({"preset": "huge"}, "preset must be one of tiny, demo, full, got 'huge'"),
         ({"text": "{title}"}, "text goes with interactions and items"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"slate_size": 2, "agents": "dqn,ppo"}, "slate_size must be 1 with dqn, whose"),
         ({"slate_size": -1}, "slate_size must be at least 1, got -1"),
     ],
 )

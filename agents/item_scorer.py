@@ -1,0 +1,228 @@
+"""What every policy here shares: an observation encoded, and its choices scored by items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from audience.agents.base import allowed_choices, histories_of
+from audience.agents.history_encoder import HIDDEN, HistoryEncoder, ItemVectors, query_gain
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the spaces of an environment say.
+
+    Attributes:
+        n_items: Size of the catalogue.
+        history: Places of the observed history.
+        n_levels: Feedback levels.
+        candidates: Candidates that actions index, 0 where they index the catalogue.
+    """
+
+    n_items: int
+    history: int
+    n_levels: int
+    candidates: int
+
+    @classmethod
+    def of(cls, observed: spaces.Space[Any], policy: str) -> Shapes:
+        """Those of an observation space.
+
+        Raises:
+            ValueError: It is not that of an `audience` environment; the message names the policy.
+        """
+        missing = {"item", "feedback", "length"} - set(getattr(observed, "spaces", {}))
+        if not isinstance(observed, spaces.Dict) or missing:
+            raise ValueError(
+                f"{policy} needs a Dict observation with item, feedback and length, as the "
+                f"audience environments give it; {sorted(missing)} missing, got {observed}"
+            )
+        item, feedback = observed["item"], observed["feedback"]
+        assert isinstance(item, spaces.Box) and isinstance(feedback, spaces.Box)
+        among = observed.spaces.get("candidates")
+        return cls(
+            n_items=int(item.high.max()) + 1,
+            history=item.shape[0],
+            n_levels=int(feedback.high.max()) + 1,
+            candidates=0 if among is None or among.shape is None else among.shape[0],
+        )
+
+    def slate_size(self, action: spaces.Space[Any], policy: str, slates: bool = True) -> int:
+        """Places of the slates that the actions are.
+
+        Args:
+            action: The action space.
+            policy: For messages.
+            slates: Whether the policy knows slates of more than one item.
+
+        Raises:
+            ValueError: The actions do not index the catalogue, or the candidates.
+        """
+        choices = self.candidates or self.n_items
+        if isinstance(action, spaces.Discrete) and action.n == choices and action.start == 0:
+            return 1
+        many = isinstance(action, spaces.MultiDiscrete) and action.nvec.ndim == 1
+        if slates and many and (action.nvec == choices).all():  # type: ignore[attr-defined]
+            return len(action.nvec)  # type: ignore[attr-defined]
+        more = f", or MultiDiscrete([{choices}] * slate_size) for slates" if slates else ""
+        raise ValueError(
+            f"{policy} needs the action space Discrete({choices}){more}: one action an item of "
+            f"the observation; got {action}"
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of observations, encoded.
+
+    Attributes:
+        history: Encodings of the events, (n, width).
+        vectors: Of the choices: of the catalogue, (items, dim), or of each observation's
+            candidates, (n, candidates, dim).
+        bias: Their biases, (items,) or (n, candidates).
+        allowed: Which choices may be recommended, (n, choices), bool.
+    """
+
+    history: Tensor
+    vectors: Tensor
+    bias: Tensor
+    allowed: Tensor
+
+
+class ItemScorer(nn.Module):
+    """Encodes observations; scores choices by inner products of queries with item vectors.
+
+    Args:
+        shapes: Of the environment.
+        dim: Width of the item vectors.
+        item_vectors: See `ItemVectors`.
+        item_bias: Likewise.
+    """
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        dim: int = 64,
+        item_vectors: NDArray[np.floating] | None = None,
+        item_bias: NDArray[np.floating] | None = None,
+    ) -> None:
+        super().__init__()
+        self.shapes, self.dim = shapes, dim
+        self.items = ItemVectors(shapes.n_items, dim, item_vectors, item_bias)
+        self.encoder = HistoryEncoder(shapes.n_levels, dim, shapes.history)
+        self.width = self.encoder.width
+
+    def encode(self, obs: Mapping[str, Tensor]) -> Encoded:
+        """The observation's events and choices; with candidates, nothing else is read."""
+        items, levels, lengths = events(obs)
+        candidates, open_ = obs.get("candidates"), allowed(obs, self.shapes.n_items)
+        if candidates is None:
+            vectors, bias = self.items()
+            return Encoded(self.encoder(items, levels, lengths, vectors), vectors, bias, open_)
+        occurring, place = torch.unique(items, return_inverse=True)
+        history = self.encoder(place, levels, lengths, self.items(occurring)[0])
+        vectors, bias = self.items(candidates.long().reshape(-1))
+        shape = candidates.shape
+        return Encoded(history, vectors.reshape(*shape, -1), bias.reshape(shape), open_)
+
+    def scores(self, encoded: Encoded, query: Tensor) -> Tensor:
+        """Scores of the choices for queries (n, [heads,] dim): (n, [heads,] choices)."""
+        query, vectors, bias = query / math.sqrt(self.dim), encoded.vectors, encoded.bias
+        if vectors.ndim == 2:
+            if query.ndim == 2:
+                return torch.addmm(bias, query, vectors.T)
+            return query @ vectors.T + bias
+        if query.ndim == 3:
+            return query @ vectors.transpose(1, 2) + bias[:, None]
+        return torch.bmm(vectors, query[:, :, None])[:, :, 0] + bias
+
+
+class QueryNet(nn.Module):
+    """A query from an encoding: a linear path beside a hidden layer.
+
+    "More of what was liked" is linear, and is found within a few updates.
+
+    Args:
+        width: Of the encoding.
+        dim: Of a query.
+        heads: Queries for each encoding.
+    """
+
+    def __init__(self, width: int, dim: int, heads: int = 1) -> None:
+        super().__init__()
+        self.heads, self.dim = heads, dim
+        self.hidden = nn.Sequential(nn.Linear(width, HIDDEN), nn.Tanh())
+        self.out = nn.Linear(width + HIDDEN, heads * dim)
+        nn.init.normal_(self.out.weight, std=query_gain(width + HIDDEN))
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        """(n, width) to (n, dim), or to (n, heads, dim) for several heads."""
+        query = self.out(torch.cat([encoding, self.hidden(encoding)], 1))
+        return query if self.heads == 1 else query.reshape(-1, self.heads, self.dim)
+
+
+def value_net(width: int, outputs: int = 1) -> nn.Sequential:
+    """A critic of two hidden layers, (n, width) to (n, outputs)."""
+    return nn.Sequential(
+        nn.Linear(width, HIDDEN),
+        nn.Tanh(),
+        nn.Linear(HIDDEN, HIDDEN),
+        nn.Tanh(),
+        nn.Linear(HIDDEN, outputs),
+    )
+
+
+def events(obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Items and levels (n, history) and lengths (n,): the events as integers.
+
+    Stable-Baselines3's `preprocess_obs` would make floats of them.
+    """
+    return obs["item"].long(), obs["feedback"].long(), obs["length"].long().reshape(-1)
+
+
+def allowed(obs: Mapping[str, Tensor], n_items: int) -> Tensor:
+    """What may be recommended, (n, choices), bool: not consumed, and in `mask` where there is one.
+
+    The mask of candidates knows of what was consumed; without it, they are compared.
+    """
+    items, _, lengths = events(obs)
+    used = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
+    if "candidates" in obs:
+        if "mask" in obs:
+            return obs["mask"] != 0
+        consumed = torch.where(used, items, -1)
+        return ~(obs["candidates"].long()[:, :, None] == consumed[:, None]).any(2)
+    closed = torch.zeros(len(items), n_items + 1, dtype=torch.bool, device=items.device)
+    # Unused places hold 0, a real item: they are sent to a column beyond the catalogue.
+    closed.scatter_(1, torch.where(used, items, n_items), True)
+    open_ = ~closed[:, :n_items]
+    return open_ & (obs["mask"] != 0) if "mask" in obs else open_
+
+
+def observed_tensors(
+    observation: Mapping[str, NDArray[Any]],
+    n_items: int,
+    device: torch.device,
+    action_masks: NDArray[Any] | None = None,
+) -> dict[str, Tensor]:
+    """One observation or a batch as tensors (n, ...), with one `mask` of all that forbids.
+
+    Raises:
+        ValueError: The observation lacks a part, or a mask is of another shape.
+    """
+    items, levels, lengths = histories_of(observation)
+    mask = allowed_choices(observation, items, lengths, n_items, action_masks)
+    found = {"item": items, "feedback": levels, "length": lengths[:, None], "mask": mask}
+    if "candidates" in observation:
+        found["candidates"] = np.atleast_2d(np.asarray(observation["candidates"], np.int64))
+    return {key: torch.as_tensor(value, device=device) for key, value in found.items()}

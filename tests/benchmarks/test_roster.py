@@ -1,0 +1,76 @@
+"""Every agent of the comparison is made in a small world, and plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audience.agents.baselines import BASELINES, TextKNNAgent
+from audience.agents.evaluation import evaluate
+from audience.agents.training_settings import TrainSettings
+from audience.agents.tuning import TunedAgent
+from audience.benchmarks.roster import ROSTER, World
+from audience.reward_models.histories import Histories
+
+FITTED = [name for name in ROSTER if name not in ("choice", "greedy") and name in BASELINES]
+TRAINED = ["ppo_ids", "dqn", "sac"]
+"""One of each kind of action: of items, of single items, of points."""
+
+
+def world(users: Any, out: Path, **changes: Any) -> World:
+    settings: dict[str, Any] = {"steps": 64, "num_envs": 8, "evaluations": 0, "step_limit": 5}
+    training = TrainSettings(
+        users="none", out=str(out), sessions_per_user=1, device="cpu", **(settings | changes)
+    )
+    return World(users, users.starts("fitting"), users.starts("validation"), training, 1)
+
+
+def test_every_baseline_stands_in_the_roster() -> None:
+    assert set(BASELINES) <= set(ROSTER)
+    assert {ROSTER[name].kind for name in BASELINES} == {"cf", "bandit", "reference"}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_baselines_are_tuned_by_return_and_play(tiny_users: Any, name: str, tmp_path: Path) -> None:
+    small = world(tiny_users, tmp_path, slate_size=2)
+    agent: Any = ROSTER[name].make(small)
+    assert type(agent) is BASELINES[name] and agent.slate_size == 2
+    if isinstance(agent, TunedAgent):
+        best = max(agent.tuning, key=lambda row: (row["sessions"], row["return"]))
+        assert agent.settings.items() <= best.items()
+    found = evaluate(agent, tiny_users, population="test", slate_size=2, step_limit=5)
+    assert found.length.min() >= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.parametrize("name", TRAINED)
+def test_rl_agents_are_trained_and_play_with_items(
+    tiny_users: Any, name: str, tmp_path: Path
+) -> None:
+    agent: Any = ROSTER[name].make(world(tiny_users, tmp_path))
+    found = evaluate(agent, tiny_users, population="test", step_limit=5)
+    assert found.length.min() >= 1 and (tmp_path / name / "model.zip").exists()
+
+
+def test_text_is_the_users_own(tiny_users: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    class WithText:
+        text_vectors = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tiny_users, name)
+
+    agent = ROSTER["text_knn"].make(world(WithText(), tmp_path))
+    assert isinstance(agent, TextKNNAgent) and agent.vectors.shape == (30, 7)
+
+
+def test_the_budget_is_that_of_rl_where_none_is_given(tiny_users: Any, tmp_path: Path) -> None:
+    starts: Histories = tiny_users.starts("fitting")
+    training = world(tiny_users, tmp_path, steps=6000).training
+    rich = World(tiny_users, starts, tiny_users.starts("validation"), training)
+    agent: Any = ROSTER["followers"].make(rich)
+    spent = sum(row["steps"] for row in agent.tuning)
+    assert 2000 < spent <= 6000
