@@ -26,8 +26,14 @@ MEASURES = {
 DECIDING = ("feedback", "choice")
 """The parts whose measures must all hold. Half against half is only told: it asks for sets, not
 for the next event, which is all that a judge draws, and its interval (3 % to each side with
-movielens' 144 test users) is so wide that equals would fail by chance. NDCG of the next event
-(2.5 %) asks a judge to rank better to be sure; NLL (.5 %) can be passed by an equal."""
+movielens' 144 test users) is so wide that equals would fail by chance."""
+
+VETO = ("choice", f"ndcg@{TOP}")
+"""Where choice has an NLL too, NDCG of the next event only vetoes: a judge fails by it when the
+whole interval is beyond TOLERANCE, that is, when it is shown to rank worse by more. Its interval
+is 2.5 % to each side on movielens, so that of judges equal to the rival seven of eight would fail
+by the other end, and at most one of forty fails by this one. NLL (.4 %) is what an equal passes by
+the stricter rule. Against a filter, which has no NLL, NDCG decides by the stricter rule."""
 
 NAMES = {
     ("feedback", "rmse"): "feedback RMSE",
@@ -44,8 +50,9 @@ def competence(
 
     A judge is competent where for every deciding measure the end of the paired 95 % interval
     over users that speaks against it is no more than TOLERANCE worse, relative to the rival's
-    figure. Choice is that of the next event: NLL (nats), whose interval is the narrowest, and
-    NDCG, both means over users.
+    figure, and no interval of a vetoing one lies wholly beyond TOLERANCE. Choice is that of the
+    next event: NLL (nats), whose interval is the narrowest, and NDCG (see VETO), both means
+    over users.
 
     Args:
         judge: Fitted on users other than the test users.
@@ -57,9 +64,9 @@ def competence(
         JSON-ready: `competent`, `sentence` (the same in words, with the bounds), `tolerance`, and
         by part (`feedback`, `choice`, and `half`, half against half, which does not decide) and
         measure `judge`, `rival`, `worse` (relative, positive is worse), its `low` and `high`,
-        `competent`, and whether it is `deciding`. `feedback` is None on a scale of one level or
-        against a filter; all parts are, and `competent` is False, where no test user has enough
-        events.
+        `competent`, and whether it is `deciding`, and if so, only as a veto (`vetoes`).
+        `feedback` is None on a scale of one level or against a filter; all parts are, and
+        `competent` is False, where no test user has enough events.
     """
     test, values = measurable(data.test, data.test_values)
     result: dict[str, Any] = {"tolerance": TOLERANCE} | dict.fromkeys(MEASURES)
@@ -67,11 +74,16 @@ def competence(
         bootstrap = UserBootstrap(len(test), data.seed)
         own, other = (_measures(one, data, test, values, bootstrap) for one in (judge, rival))
         for part, measures in MEASURES.items():
+            both = [name for name in measures if name in own[part] and name in other[part]]
             result[part] = {
-                name: _compared(own[part][name], other[part][name], lower)
+                name: _compared(
+                    own[part][name],
+                    other[part][name],
+                    measures[name],
+                    vetoes=(part, name) == VETO and len(both) > 1,
+                )
                 | {"deciding": part in DECIDING}
-                for name, lower in measures.items()
-                if name in own[part] and name in other[part]
+                for name in both
             } or None
     found = [one for part in DECIDING for one in (result[part] or {}).values()]
     competent = bool(found) and all(one["competent"] for one in found)
@@ -117,7 +129,10 @@ def _measures(
 
 
 def _compared(
-    own: tuple[float, F64 | None], other: tuple[float, F64 | None], lower_is_better: bool
+    own: tuple[float, F64 | None],
+    other: tuple[float, F64 | None],
+    lower_is_better: bool,
+    vetoes: bool,
 ) -> dict[str, Any]:
     sign = 1 if lower_is_better else -1
     (figure, samples), (rival, rivals) = own, other
@@ -132,7 +147,8 @@ def _compared(
         "worse": number(float(worse)),
         "low": number(low),
         "high": number(high),
-        "competent": bool(high <= TOLERANCE or unbeaten),
+        "competent": bool((low if vetoes else high) <= TOLERANCE or unbeaten),
+        "vetoes": vetoes,
     }
 
 
@@ -148,7 +164,8 @@ def _sentence(competent: bool, result: dict[str, Any]) -> str:
     ]
     return (
         f"{'competent' if competent else 'not competent'}: {'; '.join(told)} "
-        f"(the 95 % bound may be {100 * TOLERANCE:g} % worse)"
+        f"(the 95 % bound may be {100 * TOLERANCE:g} % worse; that of NDCG, where there is an NLL, "
+        f"at its better end)"
     )
 
 
@@ -157,6 +174,6 @@ def _told(one: dict[str, Any]) -> str:
         return "cannot be told"
     figure, bound = (
         f"{abs(100 * value):.1f} % {'worse' if value > 0 else 'better'}"
-        for value in (one["worse"], one["high"])
+        for value in (one["worse"], one["low" if one["vetoes"] else "high"])
     )
     return f"{figure}, bound {bound}"

@@ -1,7 +1,7 @@
 """What judges know of the feedback on an item, in closed form from a user's earlier events.
 
-Each class of features follows from sums over events: over those before each event of real
-histories (`before`), or over all of a history when some items are asked about (`asked`).
+All of it follows from sums over events: over those before each event of real histories
+(`before`), or over all of a history when some items are asked about (`asked`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from audience.reward_models.collaborative import adjusted_cosine, explicit_als
+from audience.reward_models.collaborative import adjusted_cosine, explicit_als, interaction_matrix
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_neighbours import UserNeighbours
+from audience.reward_models.text_prior import level_prior, with_text_prior
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -22,101 +24,138 @@ I64 = NDArray[np.int64]
 LEVEL_PRIOR = 5.0
 """Pseudo-events with the log's mix of levels that a level histogram starts from."""
 
-BIAS_PENALTY, ITEM_PENALTY = 5.0, 3.0
-"""Pseudo-events at the mean, of a user's and an item's bias."""
+RECENT_PRIOR = 2.0
+"""The same, of a histogram of recent events only."""
 
-NEIGHBOUR_PENALTY = 1.0
-"""Similarity of a neighbour without opinion; what item-KNN takes on movielens."""
+BIAS_PRIOR = 5.0
+"""Pseudo-events at 0 that a user's mean residual and its spread are shrunk by."""
+
+SILENT = np.array([1.0, 0.5, 0.5])
+"""Similarity of an item neighbour without opinion: of neighbours in feedback (what item-KNN takes
+on movielens), of neighbours in users (their cosines squared), and of those met of late."""
+
+NEAR_DECAY = 0.95
+"""What the last of them keep of their weight with each further event. Items that the same users
+met, of late above all, take .9 % off the RMSE of movielens' validation users."""
+
+TEXT_AXES = 8
+"""Axes of the items' texts that a user has a taste for, beside the factors."""
 
 MOODS = (0.5, 0.8, 0.95)
 """Weights of an event against the one after it: feedback drifts within a user's history."""
 
 
 @dataclass(frozen=True, eq=False)
-class LevelMix:
-    """Which levels are given, by all, for an item, and by a user: logs of shrunk shares.
+class FeedbackFeatures:
+    """Posterior of the user's taste, opinions of neighbours, moods and mixes of levels.
 
-    Attributes:
-        shares: Of each level among all events, shape (levels,).
-        items: Log of an item's share of each level over that of all, shape (items, levels).
-    """
-
-    shares: F64
-    items: F64
-
-    @classmethod
-    def fit(cls, histories: Histories, n_items: int, n_levels: int) -> LevelMix:
-        """Count the fitting users' events."""
-        counts = np.bincount(histories.levels, minlength=n_levels)
-        shares = np.asarray(counts + 0.5, np.float64) / (len(histories.items) + 0.5 * n_levels)
-        cells = histories.items * n_levels + histories.levels
-        table = np.bincount(cells, minlength=n_items * n_levels).reshape(n_items, n_levels)
-        mixed = (table + LEVEL_PRIOR * shares) / (table.sum(1, keepdims=True) + LEVEL_PRIOR)
-        return cls(shares, np.log(mixed / shares))
-
-    def of_user(self, counts: F64) -> F64:
-        """Log of a user's share of each level over that of all, (..., levels) to the same."""
-        total = counts.sum(-1, keepdims=True)
-        return np.log((counts + LEVEL_PRIOR * self.shares) / (total + LEVEL_PRIOR) / self.shares)
-
-
-@dataclass(frozen=True, eq=False)
-class AlsFeatures:
-    """Posterior of a Bayesian linear regression on explicit ALS factors, moods and level mixes.
+    Taste is a Bayesian linear regression of the user's feedback on [1, factors, text axes]; the
+    factors are those of explicit ALS, or none, and then nothing here is of ALS's kin.
 
     Attributes:
         level_values: Shape (levels,).
-        shares: As in `LevelMix`.
-        item_mix: As in `LevelMix.items`.
+        shares: Of each level among all events, shape (levels,).
+        item_mix: Log of an item's share of each level over that of all, shape (items, levels).
         base: Mean and item bias, shape (items,).
-        design: [1, item factors], shape (items, k).
+        facts: Spread of an item's residuals over that of all, and log of its events, (items, 2).
+        design: [1, factors, text axes], shape (items, k).
         precision: Of the prior of a user's k coordinates, shape (k,).
         unit: Mean and standard deviation of feedback, and the noise's, shape (3,).
+        similarity: Damped adjusted cosine of items, shape (items, items), float32.
+        company: Cosine of the items' users, 0 of an item with itself, shape (items, items),
+            float32.
+        users: Fitting users, whose opinions count as far as they are like the user.
     """
 
     level_values: F64
     shares: F64
     item_mix: F64
     base: F64
+    facts: F64
     design: F64
     precision: F64
     unit: F64
+    similarity: NDArray[np.float32]
+    company: NDArray[np.float32]
+    users: UserNeighbours
 
     @classmethod
     def fit(
-        cls, histories: Histories, n_items: int, level_values: F64, penalty: float, seed: int
-    ) -> AlsFeatures:
-        """Fit explicit ALS.
+        cls,
+        histories: Histories,
+        level_values: F64,
+        vectors: NDArray[np.float32],
+        factors: int,
+        penalty: float,
+        seed: int,
+    ) -> FeedbackFeatures:
+        """Fit factors, neighbours and means.
 
         Args:
             histories: Events of the fitting users.
-            n_items: Size of the catalogue.
             level_values: Shape (levels,).
-            penalty: Ridge penalty of the factors.
+            vectors: Of the items' texts, shape (items, dim).
+            factors: Of explicit ALS; 0: none.
+            penalty: Ridge penalty of the factors, and of the taste for texts.
             seed: Of the initial factors.
         """
-        mix = LevelMix.fit(histories, n_items, len(level_values))
+        n_items, n_levels, items = len(vectors), len(level_values), histories.items
         values = level_values[histories.levels]
-        als = explicit_als(histories, values, n_items, penalty=penalty, seed=seed)
-        unit = np.array([values.mean(), max(values.std(), 1e-6), als.noise])
-        base, design = als.mean + als.item_bias, als.design
-        return cls(level_values, mix.shares, mix.items, base, design, als.precision, unit)
+        counts = np.bincount(histories.levels, minlength=n_levels)
+        shares = np.asarray(counts + 0.5, np.float64) / (len(items) + 0.5 * n_levels)
+        cells = np.bincount(items * n_levels + histories.levels, minlength=n_items * n_levels)
+        mix = level_prior(cells.reshape(n_items, n_levels), shares, vectors, LEVEL_PRIOR)
+        als = explicit_als(histories, values, n_items, factors, penalty=penalty, seed=seed)
+        als = with_text_prior(als, histories, values, vectors, TEXT_AXES)
+        precision = als.precision.copy()
+        precision[1:] = penalty
+        mean, std = float(values.mean()), max(float(values.std()), 1e-6)
+        base = als.mean + als.item_bias
+        residual, count = values - base[items], np.bincount(items, minlength=n_items)
+        spread = np.bincount(items, residual**2, n_items) + LEVEL_PRIOR * std**2
+        spread = np.sqrt(spread / (count + LEVEL_PRIOR)) / std
+        users = np.repeat(np.arange(len(histories)), histories.lengths)
+        own = np.bincount(users, residual, len(histories)) / (histories.lengths + BIAS_PRIOR)
+        return cls(
+            level_values,
+            shares,
+            mix,
+            base,
+            np.column_stack([spread, np.log1p(count) / 4]),
+            als.design,
+            precision,
+            np.array([mean, std, als.noise]),
+            adjusted_cosine(histories, residual - own[users], n_items),
+            _company(histories, n_items),
+            UserNeighbours.fit(histories, residual, n_items, std),
+        )
 
     def before(self, histories: Histories) -> F64:
         """Features of each event from the same user's earlier events, (events, features)."""
-        x, onehot = self.design[histories.items], self._onehot(histories.levels)
-        residual = self._residual(histories.items, histories.levels)
-        moment = earlier(x * residual[:, None], histories)
-        moods = moods_before(residual, histories)
-        out = np.empty((len(x), 5 + len(MOODS) + 2 * onehot.shape[1]))
-        counts = earlier(onehot, histories)
+        items = histories.items
+        x, each = self.design[items], self._sums(items, histories.levels)
+        residual = each[:, 0]
+        moment = _earlier(x * residual[:, None], histories)
+        plain = _earlier(each, histories)
+        parts = []
         for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-            own = slice(start, end)  # one user's outer products fit in memory
-            gram = np.cumsum(x[own, :, None] * x[own, None, :], axis=0)
-            gram = np.concatenate([np.zeros_like(gram[:1]), gram[:-1]])[: end - start]
-            query = histories.items[own, None]
-            out[own] = self._features(gram, moment[own], counts[own], moods[own], query)[:, 0]
-        return out
+            own = slice(start, end)  # one user's matrices fit in memory
+            past = x[start : max(end - 1, start)]
+            gram = np.zeros((end - start, x.shape[1], x.shape[1]))
+            np.cumsum(past[:, :, None] * past[:, None, :], 0, out=gram[1:])
+            fading = np.zeros((end - start, len(MOODS), each.shape[1]))
+            for m, decay in enumerate(MOODS if end - start > 1 else ()):
+                fading[1:, m] = lfilter([1.0], [1.0, -decay], each[start : end - 1], axis=0)
+            met = items[own]
+            age = np.arange(end - start)[:, None] - 1 - np.arange(end - start)
+            opinion = self._opinions(met[:, None], met, age, residual[own])[:, None]
+            known = (gram, moment[own], plain[own], fading, opinion)
+            of_users = self.users.before(met, residual[own])
+            parts.append(np.column_stack([self._features(*known, met[:, None])[:, 0], of_users]))
+        if not parts:
+            none = np.zeros((0, 1), np.int64)
+            return self.asked(none, none, none > 0, none)[:, 0]
+        return np.concatenate(parts)
 
     def asked(self, items: I64, levels: I64, used: NDArray[np.bool_], query: I64) -> F64:
         """Features of items asked about after whole histories.
@@ -124,210 +163,124 @@ class AlsFeatures:
         Args:
             items: Shape (users, width).
             levels: Shape (users, width).
-            used: Which places are events, shape (users, width).
+            used: Which places are events, left-aligned, shape (users, width).
             query: Items asked about, shape (users, q).
 
         Returns:
             Shape (users, q, features).
         """
         x = self.design[items] * used[..., None]
-        gram = np.einsum("uwi,uwj->uij", x, x)
-        residual = self._residual(items, levels)
-        moment = np.einsum("uwi,uw->ui", x, residual)
-        counts = (self._onehot(levels) * used[..., None]).sum(1)
-        return self._features(gram, moment, counts, moods_after(residual, used), query)
+        each = self._sums(items, levels) * used[..., None]
+        gram, moment = np.einsum("uwi,uwj->uij", x, x), np.einsum("uwi,uw->ui", x, each[..., 0])
+        age = used.sum(1)[:, None] - 1 - np.arange(used.shape[1])  # below 0 where there is none
+        weight = np.array(MOODS)[:, None] ** np.maximum(age, 0)[:, None]  # (users, moods, width)
+        fading = np.einsum("umw,uwf->umf", weight, each)
+        past = query[..., None], items[:, None], age[:, None], each[:, None, :, 0]
+        opinion = self._opinions(*past)  # (users, q, 3, 2)
+        own = self._features(gram, moment, each.sum(1), fading, opinion, query)
+        return np.concatenate([own, self.users.asked(items, each[..., 0], used, query)], -1)
 
-    def _features(self, gram: F64, moment: F64, counts: F64, moods: F64, query: I64) -> F64:
-        k = len(self.precision)
+    def _opinions(self, item: I64, events: I64, age: I64, residual: F64) -> F64:
+        """Of three kinds of item neighbours: sums of weight times residual, and of weight.
+
+        Args:
+            item: What is asked about, shape (..., 1).
+            events: Items met, shape (..., events).
+            age: How many events came since each, below 0 where it is still to come, likewise.
+            residual: Of each event, shape (..., events).
+
+        Returns:
+            Shape (..., 3, 2).
+        """
+        past = age >= 0
+        company = self.company[item, events] * past
+        fading = company * NEAR_DECAY ** np.maximum(age, 0)
+        kinds = self.similarity[item, events] * past, company * company, fading
+        sums = [(weight * residual).sum(-1) for weight in kinds]
+        return np.stack([np.stack(sums, -1), np.stack([w.sum(-1) for w in kinds], -1)], -1)
+
+    def _sums(self, items: I64, levels: I64) -> F64:
+        """What is summed over events: residual, its square, 1, level, text axes; (..., f)."""
+        residual = self.level_values[levels] - self.base[items]
+        of_level = np.eye(len(self.level_values))[levels]
+        scalars = np.stack([residual, residual**2, np.ones(items.shape)], -1)
+        return np.concatenate([scalars, of_level, self.design[items][..., -TEXT_AXES:]], -1)
+
+    def _features(
+        self, gram: F64, moment: F64, plain: F64, fading: F64, opinion: F64, query: I64
+    ) -> F64:
+        """From sums (users, *), opinions (users, q, 3, 2) and items (users, q)."""
+        k, n_levels = len(self.precision), len(self.level_values)
         posterior = gram + self.precision * np.eye(k)
         right = np.concatenate([moment[..., None], np.broadcast_to(np.eye(k), gram.shape)], -1)
         solved = np.linalg.solve(posterior, right)
         taste, covariance = solved[..., 0], solved[..., 1:]
         x = self.design[query]  # (users, q, k)
         mean, std, noise = self.unit
-        estimate = self.base[query] + np.einsum("uqk,uk->uq", x, taste)
+        estimate = (self.base[query] + np.einsum("uqk,uk->uq", x, taste) - mean) / std
         variance = np.einsum("uqi,uij,uqj->uq", x, covariance, x)
-        bias = np.broadcast_to((taste[:, :1] / std), query.shape)
-        count = np.broadcast_to(np.log1p(counts.sum(-1))[:, None] / 4, query.shape)
-        mix = LevelMix(self.shares, self.item_mix)
-        user = np.column_stack([moods_of(moods, taste[:, 0]) / std, mix.of_user(counts)])
-        user = np.repeat(user[:, None], query.shape[1], axis=1)
-        z = (estimate - mean) / std
-        scalars = [z, np.sqrt(np.maximum(variance, 0)) * noise / std, bias, count, z * bias]
-        return np.concatenate([np.stack(scalars, -1), self.item_mix[query], user], -1)
-
-    def _residual(self, items: I64, levels: I64) -> F64:
-        return self.level_values[levels] - self.base[items]
-
-    def _onehot(self, levels: I64) -> F64:
-        return np.eye(len(self.level_values))[levels]
+        count = plain[:, 2]
+        own = plain[:, 0] / (count + BIAS_PRIOR)  # (users,)
+        spread = np.sqrt((plain[:, 1] + BIAS_PRIOR * std**2) / (count + BIAS_PRIOR)) / std
+        weight = opinion[..., 1]
+        near = (opinion[..., 0] - own[:, None, None] * weight) / (weight + SILENT)
+        mood = (fading[..., 0] - own[:, None] * fading[..., 2]) / (fading[..., 2] + 1)
+        recent = fading[..., 3 : 3 + n_levels] + RECENT_PRIOR * self.shares
+        recent = np.log(recent / (fading[..., 2:3] + RECENT_PRIOR) / self.shares)
+        mix = plain[:, 3 : 3 + n_levels] + LEVEL_PRIOR * self.shares
+        mix = np.log(mix / (count[:, None] + LEVEL_PRIOR) / self.shares)
+        of_user = [taste[:, :1] / std, own[:, None] / std, spread[:, None]]
+        of_user += [np.log1p(count)[:, None] / 4, mood / std, mix, recent[:, 1], recent[:, 2]]
+        user = np.column_stack(of_user)
+        met = fading[..., 3 + n_levels :] / (fading[..., 2:3] + 1)  # (users, moods, axes)
+        axes = x[..., -TEXT_AXES:]
+        bias = np.broadcast_to(own[:, None] / std, query.shape)
+        scalars = [
+            estimate,
+            np.sqrt(np.maximum(variance, 0)) * noise / std,
+            estimate * bias,
+            (self.base[query] - mean) / std,
+        ]
+        return np.concatenate(
+            [
+                np.stack(scalars, -1),
+                near / std,
+                np.log1p(weight),
+                self.facts[query],
+                self.item_mix[query],
+                axes,
+                np.einsum("uqa,uma->uqm", axes, met),
+                np.repeat(user[:, None], query.shape[1], axis=1),
+            ],
+            -1,
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that it consists of."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-@dataclass(frozen=True, eq=False)
-class NeighbourFeatures:
-    """Means, moods and opinions of item neighbours: no factors, so no kin of ALS.
-
-    Attributes:
-        level_values: Shape (levels,).
-        shares: As in `LevelMix`.
-        item_mix: As in `LevelMix.items`.
-        base: Mean feedback of each item, shrunk, shape (items,).
-        item_spread: Standard deviation of it, shrunk, shape (items,).
-        item_count: Log of its events, shape (items,).
-        similarity: Damped adjusted cosine of items, shape (items, items), float32.
-        unit: Mean and standard deviation of feedback, shape (2,).
-    """
-
-    level_values: F64
-    shares: F64
-    item_mix: F64
-    base: F64
-    item_spread: F64
-    item_count: F64
-    similarity: NDArray[np.float32]
-    unit: F64
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "users"}
+        return own | {f"users.{name}": array for name, array in self.users.arrays().items()}
 
     @classmethod
-    def fit(
-        cls, histories: Histories, n_items: int, level_values: F64, penalty: float, seed: int
-    ) -> NeighbourFeatures:
-        """Count, average and correlate; `penalty` and `seed` are not used.
-
-        Args:
-            histories: Events of the fitting users.
-            n_items: Size of the catalogue.
-            level_values: Shape (levels,).
-            penalty: Of no effect.
-            seed: Of no effect.
-        """
-        mix = LevelMix.fit(histories, n_items, len(level_values))
-        values = level_values[histories.levels]
-        mean, std = float(values.mean()), max(float(values.std()), 1e-6)
-        users = np.repeat(np.arange(len(histories)), histories.lengths)
-        bias, base = np.zeros(len(histories)), np.full(n_items, mean)
-        for _ in range(4):  # alternating means converge in a few rounds
-            base = mean + _shrunk(
-                values - mean - bias[users], histories.items, n_items, ITEM_PENALTY
-            )
-            bias = _shrunk(values - base[histories.items], users, len(histories), BIAS_PENALTY)
-        residual = values - base[histories.items] - bias[users]
-        spread = np.square(values - base[histories.items])
-        item_spread = np.sqrt(
-            std**2 + _shrunk(spread - std**2, histories.items, n_items, LEVEL_PRIOR)
-        )
-        count = np.bincount(histories.items, minlength=n_items)
-        return cls(
-            level_values,
-            mix.shares,
-            mix.items,
-            base,
-            item_spread,
-            np.log1p(count),
-            adjusted_cosine(histories, residual, n_items),
-            np.array([mean, std]),
-        )
-
-    def before(self, histories: Histories) -> F64:
-        """Features of each event from the same user's earlier events, (events, features)."""
-        residual = self._residual(histories.items, histories.levels)
-        onehot = np.eye(len(self.level_values))[histories.levels]
-        sums = earlier(np.column_stack([residual, residual**2, onehot]), histories)
-        moods, out = moods_before(residual, histories), []
-        for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-            own, n = slice(start, end), end - start  # one matrix a user
-            items = histories.items[own]
-            earlier_only = np.tri(n, k=-1, dtype=np.bool_)
-            weight = self.similarity[items[:, None], items] * earlier_only  # (n, n)
-            opinion = _opinion(weight, residual[own])[:, None]
-            out.append(self._features(sums[own], moods[own], opinion, items[:, None])[:, 0])
-        return np.concatenate(out) if out else np.zeros((0, 9 + len(MOODS) + 2 * onehot.shape[1]))
-
-    def asked(self, items: I64, levels: I64, used: NDArray[np.bool_], query: I64) -> F64:
-        """Features of items asked about; arguments and result as `AlsFeatures.asked`."""
-        residual = np.where(used, self._residual(items, levels), 0.0)
-        onehot = np.eye(len(self.level_values))[levels] * used[..., None]
-        sums = np.column_stack([residual.sum(1), (residual**2).sum(1), onehot.sum(1)])
-        weight = self.similarity[query[..., None], items[:, None]] * used[:, None]
-        opinion = _opinion(weight, residual[:, None])  # (users, q, 2)
-        return self._features(sums, moods_after(residual, used), opinion, query)
-
-    def _features(self, sums: F64, moods: F64, opinion: F64, query: I64) -> F64:
-        mean, std = self.unit
-        counts = sums[:, 2:]
-        n = counts.sum(1)
-        bias = (sums[:, 0] / (n + BIAS_PENALTY))[:, None]  # (users, 1)
-        spread = np.sqrt((sums[:, 1] + BIAS_PENALTY * std**2) / (n + BIAS_PENALTY))
-        weight = opinion[..., 1]
-        neighbours = (opinion[..., 0] - bias * weight) / (weight + NEIGHBOUR_PENALTY)
-        estimate = self.base[query] + bias + neighbours
-        recent = moods_of(moods, bias[:, 0]) / std
-        own = np.stack([bias[:, 0] / std, spread / std, np.log1p(n) / 4], -1)
-        mix = LevelMix(self.shares, self.item_mix).of_user(counts)
-        user = np.column_stack([own, recent, mix])  # (users, ...)
-        scalars = [
-            (estimate - mean) / std,
-            (self.base[query] - mean) / std,
-            neighbours / std,
-            weight,
-            self.item_spread[query] / std + 0 * weight,
-            self.item_count[query],
-        ]
-        user = np.repeat(user[:, None], query.shape[1], axis=1)
-        return np.concatenate([np.stack(scalars, -1), self.item_mix[query], user], -1)
-
-    def _residual(self, items: I64, levels: I64) -> F64:
-        return self.level_values[levels] - self.base[items]
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that it consists of."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def of_arrays(cls, arrays: dict[str, NDArray[Any]]) -> FeedbackFeatures:
+        """The inverse of `arrays`."""
+        own = {name: array for name, array in arrays.items() if not name.startswith("users.")}
+        users = {n.removeprefix("users."): a for n, a in arrays.items() if n.startswith("users.")}
+        return cls(**own, users=UserNeighbours(**users))
 
 
-def earlier(each: F64, histories: Histories) -> F64:
+def _earlier(each: F64, histories: Histories) -> F64:
     """Sum over the same user's earlier events, (events, n) to (events, n)."""
     before = np.zeros((len(each) + 1, each.shape[1]))
     np.cumsum(each, axis=0, out=before[1:])
     return before[:-1] - np.repeat(before[histories.offsets[:-1]], histories.lengths, axis=0)
 
 
-def moods_before(residual: F64, histories: Histories) -> F64:
-    """Decayed sums over the same user's earlier events, of residuals and of 1.
-
-    Args:
-        residual: Of each event, shape (events,).
-        histories: The events.
-
-    Returns:
-        Shape (events, moods, 2).
-    """
-    each = np.stack([residual, np.ones(len(residual))], -1)
-    out = np.zeros((len(residual), len(MOODS), 2))
-    for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-        for m, decay in enumerate(MOODS if end - start > 1 else ()):
-            out[start + 1 : end, m] = lfilter([1.0], [1.0, -decay], each[start : end - 1], axis=0)
-    return out
-
-
-def moods_after(residual: F64, used: NDArray[np.bool_]) -> F64:
-    """The same after whole histories, left-aligned (users, width) to (users, moods, 2)."""
-    age = np.maximum(used.sum(1)[:, None] - 1 - np.arange(used.shape[1]), 0)
-    weight = np.array(MOODS)[:, None] ** age[:, None] * used[:, None]  # (users, moods, width)
-    return _opinion(weight, residual[:, None])
-
-
-def moods_of(sums: F64, bias: F64) -> F64:
-    """Recent mean residuals beyond the user's bias, shrunk: (users, moods, 2) to (users, moods)."""
-    return (sums[..., 0] - bias[:, None] * sums[..., 1]) / (sums[..., 1] + 1)
-
-
-def _opinion(weight: NDArray[Any], residual: F64) -> F64:
-    """Weighted residuals and the weights' sum, (..., events) to (..., 2)."""
-    return np.stack([(weight * residual).sum(-1), weight.sum(-1)], -1)
-
-
-def _shrunk(values: F64, group: I64, groups: int, penalty: float) -> F64:
-    return np.bincount(group, values, groups) / (np.bincount(group, minlength=groups) + penalty)
+def _company(histories: Histories, n_items: int) -> NDArray[np.float32]:
+    """Cosine of the items' users, shape (items, items), zero diagonal."""
+    met = interaction_matrix(histories, n_items)
+    common = np.asarray((met.T @ met).todense(), np.float32)
+    size = np.sqrt(np.maximum(np.diag(common), 1))
+    common /= size[:, None]
+    common /= size
+    common[np.diag_indices(n_items)] = 0
+    return common

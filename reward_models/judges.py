@@ -1,8 +1,9 @@
 """Judges: user models of other classes than the transformer, which only evaluate.
 
-They share nothing with the behaviour tower: an agent that exploits the tower's errors gains
-nothing here. `AlsJudge` is Bayesian explicit ALS with EASE-like choice; `BoostedJudge` is
-gradient boosting over item neighbours with neighbourhood choice.
+They share no weight with the behaviour tower: an agent that exploits the tower's errors gains
+nothing here. `AlsJudge` is a kernel logit over Bayesian explicit ALS with EASE-like choice;
+`BoostedJudge` is gradient boosting over item and user neighbours with neighbourhood choice.
+What the text of items says of them is read off TF-IDF, not off the tower's BERT.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from audience.reward_models.collaborative import interaction_matrix
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_choice import (
     LATER,
+    Channels,
     LogLinearChoice,
     cosine_channel,
     ease_channel,
     follower_channel,
     head_of,
+    text_channel,
     walk_channel,
 )
-from audience.reward_models.judge_feedback import AlsFeatures, NeighbourFeatures
+from audience.reward_models.judge_feedback import FeedbackFeatures
+from audience.reward_models.judge_kernel import KernelLogit
+from audience.reward_models.judge_levels import BlendedLevels
 from audience.reward_models.judge_sessions import JudgeSessions, JudgeStates, simulate
-from audience.reward_models.judge_softmax import SoftmaxRegression
-from audience.reward_models.judge_trees import BoostedLevels
 from audience.reward_models.outside import (
     CALIBRATION_USERS,
     outside_utility,
@@ -40,6 +43,7 @@ from audience.reward_models.quality_choice import tune_ease
 from audience.reward_models.quality_data import EventPredictions, QualityData, tuning_users
 from audience.reward_models.quality_feedback import tune_als
 from audience.reward_models.scale import FeedbackScale
+from audience.reward_models.text_encoders import TfidfEncoder
 from audience.reward_models.user_files import (
     damaged,
     pseudonymous,
@@ -56,6 +60,9 @@ FOLDS = 5
 others, as they will for users who are new."""
 
 FACTORS = 8
+TEXT_PENALTY = 8.0
+"""Ridge penalty of the taste for texts, of the judge without factors."""
+
 ARRAYS = "judge.safetensors"
 
 
@@ -75,13 +82,13 @@ class Judge:
 
     kind: ClassVar[JudgeKind]
     kin: ClassVar[tuple[str, ...]]
-    _features: ClassVar[type[AlsFeatures] | type[NeighbourFeatures]]
-    _levels: ClassVar[type[SoftmaxRegression] | type[BoostedLevels]]
+    _factors: ClassVar[int]
+    _levels: ClassVar[type[KernelLogit] | type[BlendedLevels]]
 
     def __init__(
         self,
-        features: AlsFeatures | NeighbourFeatures,
-        levels: SoftmaxRegression | BoostedLevels,
+        features: FeedbackFeatures,
+        levels: KernelLogit | BlendedLevels,
         choice: LogLinearChoice,
         catalogue: Catalogue,
         scale: FeedbackScale,
@@ -98,9 +105,9 @@ class Judge:
         Args:
             data: Users; the test users' starts are kept, nothing else of them is looked at.
         """
-        fitting, n_items = data.fitting, len(data.catalogue)
-        values = np.array(data.scale.values)
-        penalty = cls._penalty(data)
+        fitting, values = data.fitting, np.array(data.scale.values)
+        vectors = TfidfEncoder().encode(data.catalogue.texts.tolist())
+        regression = cls._factors, cls._penalty(data), data.seed
         rng = np.random.default_rng(data.seed)
         fold = rng.permutation(len(fitting)) % min(FOLDS, len(fitting))
         x, levels = [], []
@@ -108,13 +115,13 @@ class Judge:
             # With one fold only (a single user) there is nobody else to learn from.
             others = fitting.take(np.flatnonzero(fold != k)) if fold.any() else fitting
             own = fitting.take(np.flatnonzero(fold == k))
-            part = cls._features.fit(others, n_items, values, penalty, data.seed)
+            part = FeedbackFeatures.fit(others, values, vectors, *regression)
             x.append(part.before(own))
             levels.append(own.levels)
         head = cls._levels.fit(np.concatenate(x), np.concatenate(levels), len(values), data.seed)
         items = head_of(data.catalogue.popularity)
         choice = LogLinearChoice.fit(
-            cls._channels(data, items),
+            [*cls._channels(data, items), text_channel(vectors, items)],
             items,
             data.catalogue.popularity,
             tuning_users(data)[0],
@@ -122,7 +129,7 @@ class Judge:
         )
         histories = {name: getattr(data, name) for name in POPULATIONS}
         starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
-        features = cls._features.fit(fitting, n_items, values, penalty, data.seed)
+        features = FeedbackFeatures.fit(fitting, values, vectors, *regression)
         return cls(features, head, choice, data.catalogue, data.scale, starts)
 
     @classmethod
@@ -131,10 +138,8 @@ class Judge:
         raise NotImplementedError
 
     @classmethod
-    def _channels(
-        cls, data: QualityData, head: NDArray[np.int64]
-    ) -> list[tuple[NDArray[np.float32], float]]:
-        """Weights between items that the choice stands on, and the decay of each."""
+    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
+        """What the choice stands on beside texts."""
         raise NotImplementedError
 
     # The contract of user models
@@ -162,7 +167,7 @@ class Judge:
 
     @property
     def text_vectors(self) -> NDArray[np.float32]:
-        """Judges know no text: vectors of length 0, shape (items, 0)."""
+        """Judges show no vectors of text: of length 0, shape (items, 0)."""
         return np.zeros((len(self._catalogue), 0), np.float32)
 
     def outside_option(self, slate_size: int, assumptions: Assumptions) -> float:
@@ -234,8 +239,8 @@ class Judge:
         catalogue, scale, starts = read_files(path)
         try:
             arrays = load_file(path / ARRAYS)
-            features = cls._features(**_part(arrays, "features"))
-            levels = cls._levels(**_part(arrays, "levels"))
+            features = FeedbackFeatures.of_arrays(_part(arrays, "features"))
+            levels = cls._levels.of_arrays(_part(arrays, "levels"))
             choice = LogLinearChoice(**_part(arrays, "choice"))
         except (OSError, TypeError, SafetensorError) as error:
             raise damaged(path, str(error)) from error
@@ -248,51 +253,49 @@ class Judge:
 class AlsJudge(Judge):
     """Bayesian ALS users: taste is the posterior of a regression on explicit ALS factors.
 
-    Feedback is a multinomial logit of the posterior's mean and deviation and of the mixes of
-    levels of the item and of the user; choice a conditional logit of EASE's score, of what
-    follows what, and of popularity.
+    Feedback is a kernel logit of that posterior, of what item and user neighbours said, and of
+    recent feedback; choice a conditional logit of EASE's score, of what follows what, of texts,
+    and of popularity.
     """
 
     kind = "als"
-    kin = ("als", "ease")
-    _features = AlsFeatures
-    _levels = SoftmaxRegression
+    kin = ("als", "ease", "item_knn")
+    _factors = FACTORS
+    _levels = KernelLogit
 
     @classmethod
     def _penalty(cls, data: QualityData) -> float:
         return tune_als(data, FACTORS)
 
     @classmethod
-    def _channels(
-        cls, data: QualityData, head: NDArray[np.int64]
-    ) -> list[tuple[NDArray[np.float32], float]]:
+    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
         n_items = len(data.catalogue)
         return [
             ease_channel(data.fitting, head, n_items, tune_ease(data)),
+            cosine_channel(data.fitting, head, n_items),
             follower_channel(data.fitting, head, n_items),
         ]
 
 
 class BoostedJudge(Judge):
-    """Users whose feedback comes from boosted trees over means, moods and item neighbours.
+    """Users whose feedback comes from boosted trees over item and user neighbours, and moods.
 
-    Choice is a conditional logit of walks and cosines from what was consumed, of what follows
-    what, and of popularity. Nothing here is a factor model or EASE.
+    The trees have a third of the weight, a kernel logit of the same features the rest. Choice is
+    a conditional logit of walks and cosines from what was consumed, of what follows what, of
+    texts, and of popularity. Nothing here is a factor model or EASE.
     """
 
     kind = "boosted"
     kin = ("item_knn",)
-    _features = NeighbourFeatures
-    _levels = BoostedLevels
+    _factors = 0
+    _levels = BlendedLevels
 
     @classmethod
     def _penalty(cls, data: QualityData) -> float:
-        return 0.0
+        return TEXT_PENALTY
 
     @classmethod
-    def _channels(
-        cls, data: QualityData, head: NDArray[np.int64]
-    ) -> list[tuple[NDArray[np.float32], float]]:
+    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
         n_items = len(data.catalogue)
         return [
             walk_channel(data.fitting, head, n_items),

@@ -97,6 +97,34 @@ def test_differences_are_relative_to_the_rival(data: QualityData) -> None:
     assert found["choice"]["ndcg@10"]["worse"] == pytest.approx(1 - np.log2(4) / np.log2(7))
 
 
+@dataclasses.dataclass
+class Guesser(Predictor):
+    """Ranks the real item first or nowhere, by a coin: equals that never agree.
+
+    Attributes:
+        seed: Of the coins.
+        chance: Of the first place.
+    """
+
+    seed: int = 0
+    chance: float = 0.5
+
+    def predict_events(self, histories: Histories) -> EventPredictions:
+        said = super().predict_events(histories)
+        first = np.random.default_rng(self.seed).random(len(histories.items)) < self.chance
+        return dataclasses.replace(said, choice_rank=np.where(first, 0, 1000))
+
+
+def test_equals_are_not_failed_by_the_noise_of_a_ranking(data: QualityData) -> None:
+    found = [competence(Guesser(seed=2 * i), Guesser(seed=2 * i + 1), data) for i in range(20)]
+    ndcg = [one["choice"]["ndcg@10"] for one in found]
+    assert all(one["vetoes"] for one in ndcg)
+    assert sum(one["high"] <= TOLERANCE for one in ndcg) <= 6  # the other end would fail them
+    assert sum(one["competent"] for one in found) >= 18
+    worse = competence(Guesser(seed=0, chance=0.3), Guesser(seed=1), data)
+    assert not worse["competent"] and worse["choice"]["ndcg@10"]["low"] > TOLERANCE
+
+
 def test_half_against_half_is_told_and_does_not_decide(data: QualityData) -> None:
     found = competence(Predictor(wrong_half=True), Predictor(), data)
     assert found["half"]["ndcg@10"]["worse"] > 0.2
@@ -108,7 +136,7 @@ def test_a_filter_is_compared_on_the_ranking_of_the_next_event(data: QualityData
     popularity = ItemScorer.popularity(data.catalogue.popularity)
     found = competence(Predictor(rank=0), popularity, data)
     assert found["competent"] and found["feedback"] is None
-    assert set(found["choice"]) == {"ndcg@10"}
+    assert set(found["choice"]) == {"ndcg@10"} and not found["choice"]["ndcg@10"]["vetoes"]
     assert not competence(Predictor(rank=1000), popularity, data)["competent"]
 
 

@@ -10,8 +10,10 @@ from audience.reward_models.choice_baselines import ItemScorer
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_competence import competence
+from audience.reward_models.judge_feedback import FeedbackFeatures
+from audience.reward_models.judge_kernel import KernelLogit
+from audience.reward_models.judge_neighbours import UserNeighbours
 from audience.reward_models.judge_sessions import JudgeStates
-from audience.reward_models.judge_softmax import SoftmaxRegression
 from audience.reward_models.judge_trees import BoostedLevels
 from audience.reward_models.judges import JUDGES, Judge, fit_judge, load_judge
 from audience.reward_models.log import InteractionLog
@@ -260,14 +262,63 @@ def test_exported_trees_are_scikit_learns(present: list[int]) -> None:
         assert (np.array(present)[found[:, present].argmax(1)] == levels).mean() > 0.9
 
 
-def test_softmax_regression_finds_the_truth() -> None:
+@pytest.mark.parametrize("bent", [False, True])
+def test_the_kernel_logit_finds_slopes_and_bends(bent: bool) -> None:
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(20_000, 2))
-    logits = np.stack([0 * x[:, 0], x[:, 0], 0.5 + x[:, 1]], -1)
+    x = rng.normal(size=(5_000, 2))
+    driver = np.abs(x[:, 0]) - np.abs(x[:, 1]) if bent else x[:, 0] - x[:, 1]
+    logits = np.stack([0 * driver, 2 * driver, 0.5 + driver], -1)
     levels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
-    found = SoftmaxRegression.fit(x, levels, 3, seed=0).probabilities(x)
+    found = KernelLogit.fit(x, levels, 4, seed=0)
     truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert np.abs(found - truth).max() < 0.05
+    shares = found.probabilities(x)
+    assert np.abs(shares[:, :3] - truth).mean() < 0.03 and shares[:, 3].max() < 0.02
+    # A row is the same whatever stands around it, and the same fit is the same.
+    assert (found.probabilities(x[7:8]) == shares[7:8]).all()
+    again = KernelLogit.fit(x, levels, 4, seed=0)
+    assert (again.kernel_weights == found.kernel_weights).all()
+
+
+def test_user_neighbours_by_hand() -> None:
+    """Two fitting users said +1 and -1 of items 0 to 2; the asked user agrees with the first."""
+    items, levels = np.array([0, 1, 2, 0, 1, 2]), np.zeros(6, np.int64)
+    both = Histories(np.array(["a", "b"]), np.array([0, 3, 6]), items, levels)
+    said = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    near = UserNeighbours.fit(both, said, 4, spread=1.0)
+    own = said[:3].sum() / (3 + 5)
+    np.testing.assert_allclose(near.table[:, 0], [1 - own, -1 - own, 1 - own, 0], rtol=1e-6)
+    residual = np.array([1.0, -1.0, 0.5])
+    found = near.before(np.array([0, 1, 2]), residual)
+    assert (found[0] == 0).all()  # nothing is known of a user before the first event
+    # Before item 2 the user's mean is 0, the spread (2 + 5) / 7 = 1.
+    theirs = near.table[:2, 0].astype(np.float64)
+    cosine = (theirs @ residual[:2]) / np.sqrt((theirs**2).sum() * 2)
+    like = cosine * 2 / (2 + np.array([10.0, 30.0]))
+    expected = like * near.table[2, 0] / (like + 0.5)
+    np.testing.assert_allclose(found[2, :2], expected, rtol=1e-5)
+    np.testing.assert_allclose(found[2, 2:], np.log1p(like), rtol=1e-5)
+    used = np.array([[True, True, False], [False, False, False]])
+    asked = near.asked(
+        np.tile(np.arange(3), (2, 1)), np.tile(residual, (2, 1)), used, np.array([[2, 3], [2, 3]])
+    )
+    np.testing.assert_allclose(asked[0, 0], found[2], rtol=1e-5)
+    assert (asked[0, 1] == 0).all() and (asked[1] == 0).all()
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("factors", [0, 2])
+def test_features_of_a_tiny_log_are_finite(levels: int, factors: int) -> None:
+    given = np.array([0, 0, levels - 1])
+    few = Histories(np.array(["a", "b", "c"]), np.array([0, 0, 1, 3]), np.array([0, 1, 2]), given)
+    vectors = np.eye(5, dtype=np.float32)
+    found = FeedbackFeatures.fit(few, np.arange(levels) + 1.0, vectors, factors, 4.0, seed=0)
+    x = found.before(few)
+    assert np.isfinite(x).all() and len(x) == 3
+    assert found.before(few.take(np.arange(0))).shape == (0, x.shape[1])
+    events, said, lengths = few.padded()
+    used = np.arange(events.shape[1]) < lengths[:, None]
+    assert np.isfinite(found.asked(events, said, used, np.tile(np.arange(5), (3, 1)))).all()
+    np.testing.assert_allclose(KernelLogit.fit(x, given, levels, 0).probabilities(x).sum(1), 1)
 
 
 def test_the_outside_option_by_hand() -> None:
