@@ -28,7 +28,7 @@ PRESETS: dict[str, Size] = {
         epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_users=0
     ),
     "demo": Size(epochs=2),
-    "full": Size(epochs=10, tilt_users=300),
+    "full": Size(epochs=6, tilt_users=300),
 }
 
 
