@@ -7,6 +7,7 @@ addition.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -53,6 +54,20 @@ REACH = 30
 FLOOR = 0.02
 """Of the mean top score of EASE or followers: what lies below is all the same, as its logarithm
 is noise."""
+
+
+OF_FOLDS = (
+    "base",
+    "design",
+    "noise",
+    "item_levels",
+    "item_facts",
+    "neighbours",
+    "ease",
+    "followers",
+    "floors",
+)
+"""Buffers of `CollaborativeInputs` with a part for each fold."""
 
 
 @dataclass
@@ -235,6 +250,14 @@ class CollaborativeInputs(nn.Module):
             given=torch.zeros((users, 0), dtype=torch.int64, device=device),
             count=torch.zeros(users, dtype=torch.int64, device=device),
         )
+
+    def of_fold(self, fold: int) -> CollaborativeInputs:
+        """One fold alone, as in use; it shares its memory."""
+        alone = copy.copy(self)
+        alone._buffers = dict(self._buffers)
+        for name in OF_FOLDS:
+            alone._buffers[name] = getattr(self, name)[fold : fold + 1]
+        return alone
 
     # Asking
 

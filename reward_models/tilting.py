@@ -98,12 +98,7 @@ def fit_tilt(
 
 def _with_inputs(users: BertUserModel, crossed: CollaborativeInputs, fold: int) -> BertUserModel:
     """The same users with the inputs of one fold."""
-    inputs = copy.copy(users.model.inputs)
-    inputs._buffers = dict(inputs._buffers)
-    for name, whole in crossed._buffers.items():
-        assert whole is not None
-        if whole.shape[:1] == crossed.base.shape[:1] and name not in ("unit", "precision"):
-            inputs._buffers[name] = whole[fold : fold + 1].to(users.device)
+    inputs = crossed.of_fold(fold).to(users.device)
     model = copy.copy(users.model)
     model._modules = dict(model._modules) | {"inputs": inputs}
     return BertUserModel(model, users.catalogue, users.scale, {})

@@ -10,6 +10,7 @@ from audience.reward_models import engine as engines
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
+from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.tilting import fit_tilt
 from audience.reward_models.users import DRAWS, Assumptions
 
@@ -87,3 +88,25 @@ def test_a_sampled_normaliser_is_near_the_exact_one(
             found.append(engine.appeals(states, rows, slates))
     # All 40 items are among those that EASE covers, so nothing is left to the sample.
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_fitting_users_are_run_with_the_folds_that_do_not_hold_them(
+    planted_users: BertUserModel,
+) -> None:
+    """As many folds as levels: what is cut by folds must not be cut by its length."""
+    real = sampled_histories(planted_users, seed=7, n=12)
+    own, levels = planted_users.model.inputs, len(planted_users.scale)
+    values = np.array(planted_users.scale.values)
+    vectors = planted_users.text_vectors
+    parts = [(real, values[real.levels])] * levels
+    crossed = CollaborativeInputs.fit(
+        parts, 40, values, factors=2, penalty=2.0, ease_l2=5.0, seed=0, vectors=vectors
+    )
+    alone = crossed.of_fold(1)
+    assert alone.base.shape == own.base.shape and alone.level_shares.shape == (levels,)
+    assert torch.equal(alone.ease[0], crossed.ease[1])
+    before = planted_users.model.tilt.weights.clone()
+    folds = np.arange(12) % levels
+    fit_tilt(planted_users, real.take(np.arange(2)), real, crossed, folds, most=8, seed=0)
+    assert torch.isfinite(planted_users.model.tilt.weights).all()
+    planted_users.model.tilt.weights.copy_(before)
