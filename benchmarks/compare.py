@@ -23,6 +23,7 @@ from audience.benchmarks.files import (
     write_json,
     write_text,
 )
+from audience.benchmarks.report import write_report
 from audience.benchmarks.results import Outcome, markdown, results_of, write_summary
 from audience.benchmarks.roster import ROSTER, World
 from audience.benchmarks.settings import CompareSettings
@@ -91,6 +92,7 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
             write_json(out / "results.json", results)
     write_text(out / "table.md", markdown(results))
     write_summary(out / "summary", results)
+    write_report(out)
     say(f"finished: {out / 'results.json'}")
     return results
 
