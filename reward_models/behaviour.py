@@ -12,6 +12,7 @@ from transformers import BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertEncoder, BertLayer
 from transformers.utils.generic import ModelOutput
 
+from audience.reward_models.about_users import NOTE_DECAY, NOTE_PRIOR, AboutUsers
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
@@ -32,6 +33,9 @@ the last few events."""
 
 OF_USERS = ("covariance", "moment", "levels", "recent", "met")
 """What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
+
+OF_NAMES = ("context", "note_mean", "note_last")
+"""What is known of a user by name: features, the shrunk mean of the latest notes, the last."""
 
 FEATURE_LIMIT = 6.0
 """Standard deviations at which a query's features are cut off."""
@@ -69,6 +73,14 @@ class BehaviourModel(BertPreTrainedModel):
     each seeing itself and what came before. A query token asks for the feedback on one item:
     it sees the same events and itself, never another query. The state that choices hang on is
     the output of the latest event beside the user's recent interests.
+
+    Where the log has them, user features enter the summary and the features of queries, and what
+    a user wrote (a note, a vector of the text tower) enters the token of its event and, beside the
+    text of the item asked about, the features of queries: what people write about tells what they
+    will like.
+
+    Attributes:
+        about: What is known of users by name; kept beside the weights, not among them.
     """
 
     config: BehaviourConfig
@@ -84,6 +96,12 @@ class BehaviourModel(BertPreTrainedModel):
 
     def __init__(self, config: BehaviourConfig) -> None:
         super().__init__(config)
+        if config.note_dim not in (0, config.text_dim):
+            raise ValueError(
+                f"note_dim must be 0 or text_dim ({config.text_dim}), got {config.note_dim}: notes "
+                f"and items are encoded by the same text encoder"
+            )
+        self.about = AboutUsers.nobody(config.context_dim, config.note_dim, config.n_items)
         d, n_levels = config.hidden_size, len(config.level_values or [0.0])
         self.register_buffer("text_vectors", torch.zeros(config.n_items, config.text_dim))
         self.register_buffer("log_popularity", torch.zeros(config.n_items))
@@ -93,7 +111,8 @@ class BehaviourModel(BertPreTrainedModel):
         self.inputs = CollaborativeInputs(
             1, config.n_items, n_levels, config.factors, config.linear_items
         )
-        n_features, n_state = self.inputs.n_features, (1 + len(INTERESTS)) * d + 1
+        n_features = self.inputs.n_features + config.context_dim + 2 * (config.note_dim > 0)
+        n_state = (1 + len(INTERESTS)) * d + 1
         self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("feature_std", torch.ones(n_features))
         self.text_projection = nn.Linear(config.text_dim, d)
@@ -101,6 +120,10 @@ class BehaviourModel(BertPreTrainedModel):
         self.level_part = nn.Embedding(n_levels, d)
         self.residual_part = nn.Linear(1, d)
         self.summary_part = nn.Linear(2 * d + 1, d)
+        if config.context_dim:
+            self.context_part = nn.Linear(config.context_dim, d, bias=False)
+        if config.note_dim:  # where nothing was written, nothing is added
+            self.note_part = nn.Linear(config.note_dim, d, bias=False)
         self.query_part = nn.Sequential(nn.Linear(n_features, d), nn.GELU(), nn.Linear(d, d))
         self.affinity_part = nn.Linear(len(INTERESTS) * d, d)
         self.position_part = nn.Embedding(config.window, d) if config.order == "time" else None
@@ -169,13 +192,16 @@ class BehaviourModel(BertPreTrainedModel):
         residuals: Tensor,
         position: Tensor,
         timed: Tensor,
+        notes: Tensor | None = None,
     ) -> Tensor:
-        """Tokens of events, shape (..., d); arguments of shape (...)."""
+        """Tokens of events, shape (..., d); arguments of shape (...), notes (..., note_dim)."""
         std = self.inputs.unit[1]
         token = vectors[items] + self.level_part(levels)
         token = token + self.residual_part((residuals / std)[..., None])
         if self.position_part is not None:
             token = token + self.position_part(position) * timed[..., None]
+        if notes is not None and self.config.note_dim:
+            token = token + self.note_part(notes)
         return self.dropout(self.normalise(token))
 
     def query_tokens(self, asked: Tensor, features: Tensor, interests: Tensor) -> Tensor:
@@ -190,17 +216,27 @@ class BehaviourModel(BertPreTrainedModel):
         token = asked + self.query_part(features) + self.affinity_part(near)
         return self.dropout(self.normalise(token))
 
-    def summary_tokens(self, mean: Tensor, liking: Tensor, count: Tensor, timed: Tensor) -> Tensor:
-        """Tokens of what lies before the window.
+    def summary_tokens(
+        self,
+        mean: Tensor,
+        liking: Tensor,
+        count: Tensor,
+        timed: Tensor,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens of what lies before the window, and of the user whatever the events.
 
         Args:
             mean: Mean item vector of those events, shape (users, d).
             liking: The same weighted by residual, shape (users, d).
             count: Their number, shape (users,).
             timed: Whether the user's events stand in time order, shape (users,), bool.
+            context: User features, shape (users, context_dim); None for mean users.
         """
         scale = count.log1p()[:, None] / 4
         token = self.summary_part(torch.cat([mean, liking, scale], -1))
+        if context is not None and self.config.context_dim:
+            token = token + self.context_part(context)
         return self.dropout(self.normalise(token + self.timed_part(timed.long())))
 
     def states(self, hidden: Tensor, interests: Tensor, count: Tensor) -> Tensor:
@@ -218,6 +254,30 @@ class BehaviourModel(BertPreTrainedModel):
     def interest_unit(self) -> Tensor:
         """What makes sums weighted means, in long histories; shape (interests, 1)."""
         return (1 - self.interest_decays)[:, None]
+
+    def asked_features(self, features: Tensor, of: dict[str, Tensor], items: Tensor) -> Tensor:
+        """Collaborative features of queries, and beside them what is known by name.
+
+        Args:
+            features: As `CollaborativeInputs.query_features` gives them, shape (..., q, n).
+            of: OF_NAMES of the users, each of shape (..., *).
+            items: The items asked about, shape (..., q).
+
+        Returns:
+            Shape (..., q, n_features): further the user's features, and the inner products of
+            the item's text with the mean of the latest notes and with the last one.
+        """
+        parts = [features]
+        if self.config.context_dim:
+            parts.append(of["context"][..., None, :].expand(*items.shape, -1))
+        if self.config.note_dim:
+            notes = torch.stack([of["note_mean"], of["note_last"]], -1)  # (..., note_dim, 2)
+            if items.shape[-1] < len(self.text_vectors) / 8:
+                parts.append(self.text_vectors[items] @ notes)
+            else:  # about all items are asked: no copy of their vectors for each user
+                near = self.text_vectors @ notes  # (..., items, 2)
+                parts.append(near.gather(-2, items[..., None].expand(*items.shape, 2)))
+        return torch.cat(parts, -1) if len(parts) > 1 else features
 
     def scaled(self, features: Tensor) -> Tensor:
         """Query features of mean 0 and standard deviation 1."""
@@ -303,6 +363,7 @@ class BehaviourModel(BertPreTrainedModel):
         weights: Tensor | None = None,
         shown: dict[str, Tensor] | None = None,
         ends: Tensor | None = None,
+        about: dict[str, Tensor] | None = None,
         inputs: CollaborativeInputs | None = None,
         **_: Any,
     ) -> BehaviourOutput:
@@ -327,6 +388,9 @@ class BehaviourModel(BertPreTrainedModel):
                 which each was shown; `items` and `places` (slates, k), -1 where it ends;
                 `chosen` (slates,), a column or -1; `ends` (slates,): 1, 0, or -1 for unknown.
             ends: Whether the session ends with each event, shape (users, events), likewise.
+            about: What is known by name: `context` (users, context_dim); `notes` (users, events,
+                note_dim) and `written` (users, events), 1 or 0; and what `note_sums` keeps of the
+                notes before the block, `note_sum`, `note_weight` and `note_last`. None: nothing.
             inputs: Cross-fitted inputs; None takes the model's own.
         """
         inputs = self.inputs if inputs is None else inputs
@@ -337,7 +401,8 @@ class BehaviourModel(BertPreTrainedModel):
             hide = torch.rand(self.config.n_items, device=items.device) < self.config.id_dropout
         vectors = self.item_vectors(hide)
         each = fold[:, None].expand(items.shape)
-        places = self.places(items, levels, earlier, fold, inputs)
+        about = {} if about is None else about
+        places = self.places(items, levels, earlier, fold, inputs, about)
         raw_features = self.features(places, items, earlier, fold, timed, inputs)
         features = self.scaled(raw_features)
         residual = self.level_values[levels] - inputs.base[each, items]
@@ -345,10 +410,12 @@ class BehaviourModel(BertPreTrainedModel):
         before = earlier["levels"].sum(-1)
         past = earlier["item_weights"] @ vectors  # (users, 2 + interests, d)
         interests = self._interests(vectors[items], past[:, 2:])  # (users, 1 + events, ...)
+        context, notes = about.get("context"), about.get("notes")
+        summary = self.summary_tokens(past[:, 0], past[:, 1], before, timed, context)
         tokens = torch.cat(
             [
-                self.summary_tokens(past[:, 0], past[:, 1], before, timed)[:, None],
-                self.event_tokens(vectors, items, levels, residual, place, timed[:, None]),
+                summary[:, None],
+                self.event_tokens(vectors, items, levels, residual, place, timed[:, None], notes),
                 self.query_tokens(vectors[items], features, interests[:, :-1]),
             ],
             1,
@@ -388,12 +455,13 @@ class BehaviourModel(BertPreTrainedModel):
         earlier: dict[str, Tensor],
         fold: Tensor,
         inputs: CollaborativeInputs,
+        about: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         """Sums over what came before each event and after the last, as in `Statistics`.
 
         Returns:
-            OF_USERS, each of shape (users, events + 1, *), and the residual of each event,
-            shape (users, events).
+            OF_USERS and OF_NAMES, each of shape (users, events + 1, *), and the residual of each
+            event, shape (users, events).
         """
         each = fold[:, None].expand(items.shape)
         gram, moment, onehot, recent = inputs.event_sums(items, levels, self.level_values, each)
@@ -410,7 +478,35 @@ class BehaviourModel(BertPreTrainedModel):
             "recent": moods + earlier["recent"][:, None] * since[:, None],
             "met": met + earlier["met"][:, None] * since[..., None],
             "residual": recent[..., 0],
-        }
+        } | self._of_names(about, items)
+
+    def _of_names(self, about: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        """OF_NAMES at each place of a block, (users, events + 1, *); none where the model has none.
+
+        Zeros where a model that takes them in is told nothing.
+        """
+        users, n = items.shape
+        config, zeros = self.config, self.text_vectors.new_zeros
+        found = {}
+        if config.context_dim:
+            context = about.get("context", zeros(users, config.context_dim))
+            found["context"] = context[:, None].expand(-1, n + 1, -1)
+        if config.note_dim and "notes" in about:
+            written = about["written"]
+            before = nn.functional.pad(written.cumsum(1), (1, 0))  # notes before each place
+            place = torch.arange(n + 1, device=items.device)
+            there = written[:, None] * (place[:-1] < place[:, None])  # (users, places, events)
+            later = before[:, :, None] - before[:, None, 1:]  # notes after each event, till then
+            weight = there * NOTE_DECAY ** later.clamp(min=0)
+            since = NOTE_DECAY**before
+            total = weight.sum(-1) + since * about["note_weight"][:, None]
+            sums = weight @ about["notes"] + since[..., None] * about["note_sum"][:, None]
+            first = (before == 0)[..., None] * about["note_last"][:, None]
+            found["note_mean"] = sums / (total + NOTE_PRIOR)[..., None]
+            found["note_last"] = (there * (later == 0)) @ about["notes"] + first
+        elif config.note_dim:
+            found |= {name: zeros(users, n + 1, config.note_dim) for name in OF_NAMES[1:]}
+        return found
 
     def features(
         self,
@@ -436,7 +532,9 @@ class BehaviourModel(BertPreTrainedModel):
             coming=(coming + earlier["coming"].gather(1, items) * since)[..., None],
         )
         flags = timed[:, None].expand(items.shape)
-        return inputs.query_features(known, items[..., None], each, flags)[..., 0, :]
+        features = inputs.query_features(known, items[..., None], each, flags)
+        known_by_name = {name: places[name][:, :-1] for name in OF_NAMES if name in places}
+        return self.asked_features(features, known_by_name, items[..., None])[..., 0, :]
 
     def slate_features(
         self,
@@ -465,7 +563,9 @@ class BehaviourModel(BertPreTrainedModel):
             ease=ease + earlier["ease"][row[:, None], asked],
             coming=coming + earlier["coming"][row[:, None], asked] * since,
         )
-        return inputs.query_features(known, asked, fold[row], timed[row])
+        features = inputs.query_features(known, asked, fold[row], timed[row])
+        known_by_name = {name: places[name][row, at] for name in OF_NAMES if name in places}
+        return self.asked_features(features, known_by_name, asked)
 
     def choice_scores(
         self,

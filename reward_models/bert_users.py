@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from audience.reward_models.about_users import NOBODY, AboutUsers
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.engine import BehaviourEngine
@@ -43,7 +44,12 @@ class BertUserModel:
 
     A directory of one holds `config.json` and `model.safetensors` (the behaviour model),
     `items.parquet`, `starts.parquet` (first events under pseudonyms), `users.json`, and its
-    card (`card.json`, `card.md`).
+    card (`card.json`, `card.md`). Where the model takes them in: `contexts.parquet` (features of
+    the users of the starts) and `notes.parquet` (vectors of what they wrote at those events, never
+    the words), under the same pseudonyms.
+
+    Features and notes are found by the names that histories give their users: those of the starts,
+    and in the process of the fit also those of the log. Others are mean users who wrote nothing.
 
     Args:
         model: The behaviour model.
@@ -204,6 +210,8 @@ class BertUserModel:
             w (v - z), shape (n, items); -inf for consumed items and beyond the top.
         """
         histories = Histories.from_padded(items, levels, lengths)
+        names = np.full(len(histories), NOBODY)  # numbers could be names of other users
+        histories = Histories(names, histories.offsets, histories.items, histories.levels)
         engine = BehaviourEngine(self.model, assumptions.popularity_discount)
         states = engine.new_states(len(histories))
         rows = torch.arange(len(histories), device=self.device)
@@ -306,6 +314,7 @@ class BertUserModel:
         with quiet():
             self.model.save_pretrained(directory)
         write_files(directory, KIND, self._catalogue, self._scale, self._starts)
+        self.model.about.save(directory, _names(self._starts))
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: str = "auto") -> BertUserModel:
@@ -337,7 +346,13 @@ class BertUserModel:
                 f"items.parquet has {len(catalogue)} items, config.json says "
                 f"{model.config.n_items}",
             )
+        widths = model.config.context_dim, model.config.note_dim
+        model.about = AboutUsers.load(path, _names(starts), widths, len(catalogue))
         return cls(model, catalogue, scale, starts, card).to(resolve_device(device))
+
+
+def _names(starts: dict[Population, Histories]) -> NDArray[np.str_]:
+    return np.concatenate([histories.users for histories in starts.values()])
 
 
 def resolve_device(device: str) -> torch.device:

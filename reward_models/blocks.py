@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from audience.reward_models.about_users import AboutUsers, note_sums
 from audience.reward_models.behaviour import INTERESTS
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.histories import Histories
@@ -71,6 +72,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
         weights: How much each member of an ensemble learns from each user, shape (users,
             members); None: all alike.
         signals: What the log says of these users beside items and feedback.
+        about: What is known of them by name; None: nothing.
         seed: Of the orders; row i of epoch e is the same in every run.
     """
 
@@ -86,13 +88,15 @@ class BlockDataset(Dataset[dict[str, Any]]):
         shuffled: float = 0.0,
         weights: NDArray[np.float32] | None = None,
         signals: Signals | None = None,
+        about: AboutUsers | None = None,
         seed: int = 0,
     ) -> None:
         self.histories, self.blocks, self.window = histories, blocks, window
         self.folds = np.zeros(len(histories), np.int64) if folds is None else folds
         self.order, self.shuffled, self.seed, self.epoch = order, shuffled, seed, 0
         self.level_values, self.weights, self.signals = level_values, weights, signals
-        self.inputs = inputs
+        self.inputs, self.about = inputs, about
+        self._named = None if about is None else about.rows(histories.users)
         self._base = inputs.base.cpu().numpy()
         self._design = inputs.design.cpu().numpy()
         self._near = inputs.neighbours.cpu().numpy()
@@ -129,7 +133,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
             row["weights"] = self.weights[block.user]
         past = items[: block.start], levels[: block.start]
         row |= self._earlier(*past, row["items"], fold)
-        row |= self._signals(block, int(first))
+        row |= self._signals(block, int(first)) | self._about(block, items)
         if "slates" in row:
             assert self.signals is not None and self.signals.slates is not None
             slates = taken(self.signals.slates, row["slates"])
@@ -198,6 +202,22 @@ class BlockDataset(Dataset[dict[str, Any]]):
             row["slates"] = self.slates_of(block, signals.slates)
         return row
 
+    def _about(self, block: Block, items: NDArray[np.int64]) -> dict[str, Any]:
+        """What is known by name of a block's user, whose events these are, in the row's order."""
+        if self.about is None or self._named is None:
+            return {}
+        row: dict[str, Any] = {}
+        user = self._named[block.user : block.user + 1]
+        if self.about.context_dim:
+            row["context"] = self.about.contexts_of(user)[0]
+        if self.about.note_dim:
+            notes, written = self.about.notes_of(user, items[: block.end])
+            row["notes"] = notes[block.start :]
+            row["written"] = written[block.start :].astype(np.float32)
+            sums = note_sums(notes[: block.start], written[: block.start])
+            row |= dict(zip(("note_sum", "note_weight", "note_last"), sums, strict=True))
+        return row
+
     def slates_of(self, block: Block, slates: Slates) -> NDArray[np.int64]:
         """Indices of the slates that were shown before the events of a block.
 
@@ -247,6 +267,15 @@ class BlockDataset(Dataset[dict[str, Any]]):
             batch["ends"] = padded("ends", UNKNOWN, np.int64)
         if "log_seconds" in rows[0]:
             batch["log_seconds"] = padded("log_seconds", np.nan, np.float32)
+        about: dict[str, Tensor] = {
+            name: torch.from_numpy(np.stack([row[name] for row in rows]))
+            for name in ("context", "note_sum", "note_weight", "note_last")
+            if name in rows[0]
+        }
+        if "notes" in rows[0]:
+            about |= {name: padded(name, 0, np.float32) for name in ("notes", "written")}
+        if about:
+            batch["about"] = about
         if self.signals is not None and self.signals.slates is not None:
             starts = [self.blocks[row["block"]].start for row in rows]
             which = [row["slates"] for row in rows]

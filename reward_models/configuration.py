@@ -28,6 +28,9 @@ class BehaviourConfig(BertConfig):
             nothing is not learned.
         leaves: Whether leaving is learned.
         dwells: Whether dwell times are learned.
+        context_dim: Number of user features that the model takes in; 0 for none.
+        note_dim: Length of the vectors of what users wrote, that of `text_dim`; 0 where the model
+            takes in none.
     """
 
     model_type = "audience-behaviour"
@@ -52,3 +55,5 @@ class BehaviourConfig(BertConfig):
     places: int = 0
     leaves: bool = False
     dwells: bool = False
+    context_dim: int = 0
+    note_dim: int = 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Cache, append, ask, new_cache
@@ -32,6 +35,13 @@ class UserStates:
         normaliser: Logarithm of the sum over the catalogue that makes the utilities of the
             present state probabilities, shape (rows,).
         stale: Whether the state has changed since, shape (rows,), bool.
+        names: Of the users, shape (rows,), str.
+        noted: Their first events, those among which notes are looked up: notes are of real
+            events, not of simulated ones with the same item, shape (rows,).
+        context: User features, shape (rows, context_dim).
+        note_sum: What `note_sums` keeps of the notes, shape (rows, note_dim).
+        note_weight: Likewise, shape (rows,).
+        note_last: Likewise, shape (rows, note_dim).
     """
 
     statistics: Statistics
@@ -40,6 +50,12 @@ class UserStates:
     hidden: Tensor
     normaliser: Tensor
     stale: Tensor
+    names: NDArray[np.object_]
+    noted: NDArray[np.int64]
+    context: Tensor
+    note_sum: Tensor
+    note_weight: Tensor
+    note_last: Tensor
 
 
 class BehaviourEngine:
@@ -85,11 +101,31 @@ class BehaviourEngine:
             torch.zeros(rows, config.hidden_size, device=device),
             torch.zeros(rows, device=device),
             torch.ones(rows, dtype=torch.bool, device=device),
+            np.full(rows, NOBODY, np.object_),
+            np.zeros(rows, np.int64),
+            torch.zeros(rows, config.context_dim, device=device),
+            torch.zeros(rows, config.note_dim, device=device),
+            torch.zeros(rows, device=device),
+            torch.zeros(rows, config.note_dim, device=device),
         )
 
-    def encode(self, states: UserStates, rows: Tensor, histories: Histories) -> None:
-        """Begin these rows anew with whole histories, one a row, in one pass."""
+    def encode(
+        self,
+        states: UserStates,
+        rows: Tensor,
+        histories: Histories,
+        noted: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Begin these rows anew with whole histories, one a row, in one pass.
+
+        Args:
+            states: Changed in place.
+            rows: Distinct rows, shape (m,).
+            histories: One a row; features and notes are those of their users' names.
+            noted: How many first events of each are real ones, whose notes count; None: all.
+        """
         model = self.model
+        notes = self._introduce(states, rows, histories, noted)
         items, levels, lengths = (torch.from_numpy(a).to(model.device) for a in histories.padded())
         window = model.config.window
         # What overflows the window leaves room for half a window of coming events.
@@ -99,14 +135,18 @@ class BehaviourEngine:
         mean, liking = self._means(items, levels, place < first[:, None])
         interests = self._interests(items, lengths)
         timed = self._timed(rows)
-        summary = model.summary_tokens(mean, liking, first.to(mean.dtype), timed)
+        context = states.context[rows]
+        summary = model.summary_tokens(mean, liking, first.to(mean.dtype), timed, context)
         width = int((lengths - first).max()) if len(lengths) else 0
         source = (first[:, None] + torch.arange(width, device=model.device)).clamp(
             max=max(items.shape[1] - 1, 0)
         )
         if width:
             items, levels = items.gather(1, source), levels.gather(1, source)
-            tokens = self._event_tokens(items, levels, torch.arange(width, device=model.device))
+            position = torch.arange(width, device=model.device)
+            if notes is not None:
+                notes = notes.gather(1, source[..., None].expand(-1, -1, notes.shape[2]))
+            tokens = self._event_tokens(items, levels, position, notes)
             tokens = torch.cat([summary[:, None], tokens], 1)
         else:
             tokens = summary[:, None]
@@ -119,16 +159,35 @@ class BehaviourEngine:
         states.hidden[rows] = last
         states.stale[rows] = True
 
-    def add(self, states: UserStates, rows: Tensor, items: Tensor, levels: Tensor) -> None:
-        """One event more for each of these (distinct) rows, which must have room for it."""
+    def add(
+        self,
+        states: UserStates,
+        rows: Tensor,
+        items: Tensor,
+        levels: Tensor,
+        notes: Tensor | None = None,
+    ) -> None:
+        """One event more for each of these rows.
+
+        Args:
+            states: Changed in place.
+            rows: Distinct rows, which must have room for an event, shape (m,).
+            items: Shape (m,).
+            levels: Shape (m,).
+            notes: Of what the users wrote, zeros where nothing, shape (m, note_dim); None, as for
+                simulated events: nothing.
+        """
         if not len(rows):
             return
         model = self.model
+        if notes is not None:
+            self._note(states, rows, notes)
+            notes = notes[:, None]
         model.inputs.add(states.statistics, rows, items, levels, model.level_values)
         kept = states.interests[rows] * model.interest_decays[:, None]
         states.interests[rows] = kept + self.vectors[items][:, None]
         position = states.cache.length[rows] - 1
-        tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None])
+        tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None], notes)
         states.hidden[rows] = append(model, states.cache, rows, tokens)[:, 0]
         states.stale[rows] = True
 
@@ -269,7 +328,51 @@ class BehaviourEngine:
         model = self.model
         known = model.inputs.known(states.statistics, rows, items, model.level_values)
         raw = model.inputs.query_features(known, items, torch.zeros_like(rows), self._timed(rows))
-        return model.scaled(raw)
+        of = {}
+        if model.config.context_dim:
+            of["context"] = states.context[rows]
+        if model.config.note_dim:
+            weight = states.note_weight[rows, None] + NOTE_PRIOR
+            of["note_mean"] = states.note_sum[rows] / weight
+            of["note_last"] = states.note_last[rows]
+        return model.scaled(model.asked_features(raw, of, items))
+
+    def _introduce(
+        self,
+        states: UserStates,
+        rows: Tensor,
+        histories: Histories,
+        noted: NDArray[np.int64] | None,
+    ) -> Tensor | None:
+        """Set what is known by name; the notes of the events, (m, width, note_dim), if any."""
+        config, about = self.model.config, self.model.about
+        if not config.context_dim and not config.note_dim:
+            return None
+        named, at = about.rows(histories.users), rows.cpu().numpy()
+        states.names[at] = histories.users
+        states.noted[at] = histories.lengths if noted is None else noted
+        if config.context_dim:
+            states.context[rows] = self._tensor(about.contexts_of(named))
+        if not config.note_dim:
+            return None
+        items, _, lengths = histories.padded()
+        first = np.arange(items.shape[1]) < np.minimum(lengths, states.noted[at])[:, None]
+        found = about.notes_of(np.where(first, named[:, None], -1), items)
+        of = states.note_sum, states.note_weight, states.note_last
+        for mine, theirs in zip(of, note_sums(*found), strict=True):
+            mine[rows] = self._tensor(theirs)
+        return self._tensor(found[0])
+
+    def _note(self, states: UserStates, rows: Tensor, notes: Tensor) -> None:
+        """Add a note for each row where one was written."""
+        written = notes.any(-1)
+        rows, notes = rows[written], notes[written]
+        states.note_sum[rows] = NOTE_DECAY * states.note_sum[rows] + notes
+        states.note_weight[rows] = NOTE_DECAY * states.note_weight[rows] + 1
+        states.note_last[rows] = notes
+
+    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device)
 
     def _interests(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Decayed sums of the vectors of left-aligned events, (m, interests, d)."""
@@ -278,7 +381,9 @@ class BehaviourEngine:
         weight = self.model.interest_decays[:, None] ** age.clamp(min=0)[:, None]
         return (weight * (age >= 0)[:, None]) @ self.vectors[items]
 
-    def _event_tokens(self, items: Tensor, levels: Tensor, position: Tensor) -> Tensor:
+    def _event_tokens(
+        self, items: Tensor, levels: Tensor, position: Tensor, notes: Tensor | None = None
+    ) -> Tensor:
         model = self.model
         residual = model.level_values[levels] - model.inputs.base[0, items]
         return model.event_tokens(
@@ -288,6 +393,7 @@ class BehaviourEngine:
             residual,
             position.expand(items.shape),
             self._timed(items[..., 0])[..., None],
+            notes,
         )
 
     def _timed(self, rows: Tensor) -> Tensor:
@@ -329,7 +435,7 @@ def _normalising_items(
     drawn = others[torch.randperm(len(others), generator=generator)[:SAMPLED_ITEMS]]
     items = torch.cat([head.cpu(), drawn])
     weight = torch.zeros(len(items))
-    weight[len(head) :] = math.log(len(others) / max(len(drawn), 1))
+    weight[len(head) :] = math.log(max(len(others), 1) / max(len(drawn), 1))
     place = torch.full((n_items,), -1)
     place[items] = torch.arange(len(items))
     device = model.device

@@ -65,6 +65,9 @@ class FitSettings:
     """Seed of the split, the orders and the weights."""
     device: str = "auto"
     """Where to compute: auto (a GPU where there is one), cpu or cuda."""
+    features: Literal["auto", "yes", "no"] = "auto"
+    """Whether user features are taken in; auto: where the log has 50 fitting users for each of
+    their columns, as fewer are learned by heart."""
     order: Literal["auto", "time", "random"] = "auto"
     """Whether the order of a user's events counts; auto: where the log has timestamps."""
     encoder: str | None = None

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audience.reward_models.bert_fit import BertFit
+from audience.reward_models.bert_fit import BertFit, encoded_notes
 from audience.reward_models.bert_users import (
     BertUserModel,
     replace_directory,
@@ -56,7 +56,8 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
         bert = BertFit(settings, order, device, work, verbose, PRESETS[settings.preset])
         encoder = text_encoder(settings.encoder, device)
         vectors = encoder.encode(data.catalogue.texts.tolist())
-        users, chosen = bert(data, vectors, measures)
+        notes = encoded_notes(encoder, data.signals)
+        users, chosen = bert(data, vectors, measures, notes)
     else:
         users, chosen = fit_judge(settings.kind, measures), {}
     say("measuring on unseen users")

@@ -134,7 +134,14 @@ def _passes(
     window, order = model.config.window, model.config.order
     cut = overlapping(histories, window)
     blocks = BlockDataset(
-        histories, cut, model.inputs, values, window, order=order, signals=signals
+        histories,
+        cut,
+        model.inputs,
+        values,
+        window,
+        order=order,
+        signals=signals,
+        about=model.about,
     )
     for at in range(0, len(blocks), BATCH):
         rows = range(at, min(at + BATCH, len(blocks)))

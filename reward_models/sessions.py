@@ -205,7 +205,10 @@ class BertSessions:
         fresh = full.cpu().numpy()
         events[row, count], given[row, count] = items[fresh], levels[fresh]
         whole = Histories.from_padded(events, given, count + 1)
-        self.engine.encode(self.states, again, whole)
+        slots = rows[fresh]
+        names = self.states.names[slots].astype(np.str_)
+        whole = Histories(names, whole.offsets, whole.items, whole.levels)
+        self.engine.encode(self.states, again, whole, self.states.noted[slots])
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.states.hidden.device)

@@ -173,7 +173,8 @@ class _Asked:
 def _asked(model: BehaviourModel, batch: dict[str, Any], crossed: CollaborativeInputs) -> _Asked:
     items, levels, earlier = batch["items"], batch["levels"], batch["earlier"]
     of = items, earlier, batch["fold"], batch["timed"], crossed
-    places = model.places(items, levels, earlier, batch["fold"], crossed)
+    about = batch.get("about", {})
+    places = model.places(items, levels, earlier, batch["fold"], crossed, about)
     used = torch.arange(items.shape[1]) < batch["length"][:, None]
     weights = batch.get("weights", torch.ones(len(items), model.config.members))
     unknown = torch.full(items.shape, -1)

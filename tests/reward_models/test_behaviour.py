@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from audience.reward_models.about_users import AboutUsers
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
-from audience.reward_models.prediction import predict_events
+from audience.reward_models.log_slates import Slates
+from audience.reward_models.prediction import predict_events, predict_slates
 
 N_ITEMS, LEVELS, WINDOW = 40, np.array([1.0, 2.0, 3.0]), 8
 
@@ -25,8 +27,23 @@ def random_histories(users: int, events: int, seed: int = 0) -> Histories:
     )
 
 
-@pytest.fixture(params=["random", "time"])
+def known_by_name() -> AboutUsers:
+    """Features of all users but "1", and what they wrote about half of the items."""
+    rng = np.random.default_rng(4)
+    everything = Histories.from_lists([[(i, 0) for i in range(N_ITEMS)]] * 4, ["0", "2", "3", "4"])
+    written = rng.random(4 * N_ITEMS) < 0.5
+    notes = rng.normal(size=(4 * N_ITEMS, 4)).astype(np.float32) * written[:, None]
+    features = rng.normal(size=(4, 3)).astype(np.float32)
+    return AboutUsers.of([(everything, features, (notes, written))], N_ITEMS)
+
+
+@pytest.fixture(params=[("random", False), ("time", False), ("time", True)])
 def model(request: pytest.FixtureRequest) -> BehaviourModel:
+    """Without and with features and notes."""
+    return made(*request.param)
+
+
+def made(order: str, names: bool, places: int = 0) -> BehaviourModel:
     """A model whose every parameter matters: nothing is left at zero."""
     histories = random_histories(30, 12, seed=1)
     inputs = CollaborativeInputs.fit(
@@ -50,9 +67,14 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
         window=WINDOW,
         factors=2 + TEXT_AXES,
         linear_items=N_ITEMS,
-        order=request.param,
+        order=order,
+        context_dim=3 if names else 0,
+        note_dim=4 if names else 0,
+        places=places,
     )
     model = BehaviourModel(config)
+    if names:
+        model.about = known_by_name()
     model.inputs.load_state_dict(inputs.state_dict())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -70,6 +92,7 @@ def outputs(model: BehaviourModel, histories: Histories) -> tuple[torch.Tensor, 
         LEVELS,
         model.config.window,
         order=model.config.order,
+        about=model.about,
     )
     with torch.inference_mode():
         said = model(**blocks.collate([blocks[i] for i in range(len(blocks))]))
@@ -103,6 +126,8 @@ def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
     states, rows = engine.new_states(5), torch.arange(5)
     items = torch.from_numpy(histories.items.reshape(5, WINDOW))
     levels = torch.from_numpy(histories.levels.reshape(5, WINDOW))
+    named = model.about.rows(histories.users)[:, None]
+    notes = torch.from_numpy(model.about.notes_of(named, items.numpy())[0])
     with torch.inference_mode():
         engine.encode(states, rows, histories.first(3))
         for place in range(3, WINDOW):
@@ -110,7 +135,29 @@ def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
             torch.testing.assert_close(said, utilities[:, place], atol=1e-5, rtol=1e-4)
             shares = engine.feedback(states, rows, items[:, place : place + 1])[:, 0].mean(1)
             torch.testing.assert_close(shares, feedback[:, place], atol=1e-5, rtol=1e-4)
-            engine.add(states, rows, items[:, place], levels[:, place])
+            engine.add(states, rows, items[:, place], levels[:, place], notes[:, place])
+
+
+@pytest.mark.parametrize("k", [3, 12])  # few, and so many that all items' texts are looked at
+def test_slates_of_sessions_are_those_of_the_whole_block(k: int) -> None:
+    model = made("time", names=True, places=k)
+    histories, earlier = random_histories(5, WINDOW, seed=3), np.array([0, 2, 3, 5, 7])
+    rng, new = np.random.default_rng(0), np.arange(5)
+    slates = np.stack([rng.permutation(N_ITEMS)[:k] for _ in range(5)])
+    none = np.full(5, -1)
+    shown = Slates(
+        new, earlier, k * np.arange(6), slates.ravel(), np.tile(np.arange(k), 5), none, None
+    )
+    chosen, nothing, _ = predict_slates(model, histories, shown)
+    engine, rows = BehaviourEngine(model), torch.arange(1)
+    for user in range(5):
+        states = engine.new_states(1)
+        with torch.inference_mode():
+            engine.encode(states, rows, histories.take(new[user : user + 1]).first(earlier[user]))
+            appeal = engine.appeals(states, rows, torch.from_numpy(slates[user : user + 1]))
+        said = torch.cat([torch.zeros(1, 1), appeal], 1).softmax(1)[0].numpy()
+        np.testing.assert_allclose(chosen[user * k : user * k + k], said[1:], atol=1e-5)
+        np.testing.assert_allclose(nothing[user], said[0], atol=1e-5)
 
 
 def test_a_query_does_not_see_the_other_queries(model: BehaviourModel) -> None:
@@ -173,6 +220,55 @@ def test_predictions_of_events_do_not_depend_on_later_events(model: BehaviourMod
 def test_save_load_same_outputs(model: BehaviourModel, tmp_path: object) -> None:
     model.save_pretrained(tmp_path)
     again = BehaviourModel.from_pretrained(tmp_path).eval()
+    again.about = model.about  # no weights: `BertUserModel` keeps them for its starts
     histories = random_histories(3, WINDOW, seed=8)
     for a, b in zip(outputs(model, histories), outputs(again, histories), strict=True):
         assert torch.equal(a, b)
+
+
+def test_who_asks_and_what_they_wrote_matter() -> None:
+    model = made("time", names=True)
+    histories = random_histories(5, WINDOW, seed=3)
+    strangers = Histories(
+        np.array([f"stranger {i}" for i in range(5)]),
+        histories.offsets,
+        histories.items,
+        histories.levels,
+    )
+    (feedback, utilities), (feedback2, utilities2) = (
+        outputs(model, h) for h in (histories, strangers)
+    )
+    assert torch.equal(feedback[1], feedback2[1])  # user "1" is as unknown as a stranger
+    assert torch.equal(utilities[1], utilities2[1])
+    for user in (0, 2, 3, 4):
+        assert not torch.allclose(feedback[user], feedback2[user])
+    # Without its features, a stranger's notes still count, and the other way round.
+    whole = model.about
+    model.about = AboutUsers(whole.users, whole.contexts * 0, whole.keys, whole.notes, N_ITEMS)
+    assert not torch.allclose(outputs(model, histories)[0], feedback2)
+    nothing = whole.keys[:0], whole.notes[:0]
+    model.about = AboutUsers(whole.users, whole.contexts, *nothing, N_ITEMS)
+    assert not torch.allclose(outputs(model, histories)[0], feedback2)
+
+
+def test_encoded_anew_simulated_events_have_no_notes() -> None:
+    model = made("time", names=True)
+    histories = random_histories(5, 2 * WINDOW, seed=9)
+    engine = BehaviourEngine(model, tilted=False)
+    kept, anew, rows = engine.new_states(5), engine.new_states(5), torch.arange(5)
+    real = np.full(5, 4)  # all later events are simulated, though with items once written about
+    with torch.inference_mode():
+        engine.encode(kept, rows, histories.first(4))
+        for place in range(4, WINDOW - 1):
+            items, levels = (
+                torch.from_numpy(a.reshape(5, -1)[:, place].copy())
+                for a in (histories.items, histories.levels)
+            )
+            engine.add(kept, rows, items, levels)
+        engine.encode(anew, rows, histories.first(WINDOW - 1), real)
+        asked = torch.arange(5, 10)[:, None].expand(-1, 3).T.reshape(5, 3)
+        a, b = (engine.feedback(states, rows, asked) for states in (kept, anew))
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        assert kept.names.tolist() == anew.names.tolist() == list("01234")
+        engine.encode(anew, rows, histories.first(WINDOW - 1))
+        assert not torch.allclose(a, engine.feedback(anew, rows, asked))
