@@ -12,12 +12,19 @@ from transformers import BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertEncoder, BertLayer
 from transformers.utils.generic import ModelOutput
 
-from audience.reward_models.about_users import NOTE_DECAY, NOTE_PRIOR, AboutUsers
-from audience.reward_models.collaborative import FORGETTING
+from audience.reward_models.about_users import AboutUsers
+from audience.reward_models.block_features import (
+    choice_scores,
+    event_features,
+    fading_weights,
+    places_of,
+    slate_features,
+)
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
-from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, Known, Statistics
+from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.tilt import ChoiceTilt
+from audience.reward_models.user_statistics import Statistics
 
 EASE_FLOOR = 0.01
 """Low scores of EASE are noise about 0. This part of an item's popularity (1 for the most
@@ -30,12 +37,6 @@ SCORES = 3
 INTERESTS = (0.5, 0.8, 0.95)
 """What an item vector keeps of its weight with each further event, in the user's interests of
 the last few events."""
-
-OF_USERS = ("covariance", "moment", "levels", "recent", "met")
-"""What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
-
-OF_NAMES = ("context", "note_mean", "note_last")
-"""What is known of a user by name: features, the shrunk mean of the latest notes, the last."""
 
 FEATURE_LIMIT = 6.0
 """Standard deviations at which a query's features are cut off."""
@@ -402,8 +403,8 @@ class BehaviourModel(BertPreTrainedModel):
         vectors = self.item_vectors(hide)
         each = fold[:, None].expand(items.shape)
         about = {} if about is None else about
-        places = self.places(items, levels, earlier, fold, inputs, about)
-        raw_features = self.features(places, items, earlier, fold, timed, inputs)
+        places = places_of(self, items, levels, earlier, fold, inputs, about)
+        raw_features = event_features(self, places, items, earlier, fold, timed, inputs)
         features = self.scaled(raw_features)
         residual = self.level_values[levels] - inputs.base[each, items]
         place = torch.arange(n, device=items.device).expand(items.shape)
@@ -427,14 +428,14 @@ class BehaviourModel(BertPreTrainedModel):
         logits = self.feedback_logits(asked, features)
         loss = _feedback_loss(logits[used], levels[used], weights, used)
         at = self._choice_places(n)
-        ease, coming = self.choice_scores(items, earlier, fold, inputs, at)
+        ease, coming = choice_scores(self, items, earlier, fold, inputs, at)
         over = timed[:, None].expand(-1, len(at))
         raw = self.raw_utilities(self.choice_vectors(vectors), state[:, at], ease, coming, over)
         utilities, choice_loss = self._choice(raw, rank, at, timed, used)
         loss = loss + self.config.choice_weight * choice_loss
         output = BehaviourOutput(feedback_shares=logits.softmax(-1).mean(-2), utilities=utilities)
         if shown is not None and self.config.places:
-            raw_features = self.slate_features(places, shown, items, earlier, fold, timed, inputs)
+            raw_features = slate_features(self, places, shown, items, earlier, fold, timed, inputs)
             asked_features = self.scaled(raw_features)
             loss = loss + self._answer_slates(
                 output, shown, rank, levels, state, vectors, asked_features
@@ -447,142 +448,6 @@ class BehaviourModel(BertPreTrainedModel):
             output.log_seconds = self.slates.log_seconds(features, levels)
         output.loss = loss
         return output
-
-    def places(
-        self,
-        items: Tensor,
-        levels: Tensor,
-        earlier: dict[str, Tensor],
-        fold: Tensor,
-        inputs: CollaborativeInputs,
-        about: dict[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """Sums over what came before each event and after the last, as in `Statistics`.
-
-        Returns:
-            OF_USERS and OF_NAMES, each of shape (users, events + 1, *), and the residual of each
-            event, shape (users, events).
-        """
-        each = fold[:, None].expand(items.shape)
-        gram, moment, onehot, recent = inputs.event_sums(items, levels, self.level_values, each)
-        n = items.shape[1] + 1
-        fading = _fading(n, inputs.decays)[..., :-1]  # (decays, places, events)
-        since = inputs.decays ** torch.arange(n, device=items.device)[:, None]
-        axes = inputs.design[each, items][..., -TEXT_AXES:]
-        moods = torch.einsum("dts,usc->utcd", fading, recent)
-        met = torch.einsum("dts,usx->utdx", fading, axes)
-        return {
-            "covariance": inputs.covariance(_before(gram, earlier["gram"])),
-            "moment": _before(moment, earlier["moment"]),
-            "levels": _before(onehot, earlier["levels"]),
-            "recent": moods + earlier["recent"][:, None] * since[:, None],
-            "met": met + earlier["met"][:, None] * since[..., None],
-            "residual": recent[..., 0],
-        } | self._of_names(about, items)
-
-    def _of_names(self, about: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
-        """OF_NAMES at each place of a block, (users, events + 1, *); none where the model has none.
-
-        Zeros where a model that takes them in is told nothing.
-        """
-        users, n = items.shape
-        config, zeros = self.config, self.text_vectors.new_zeros
-        found = {}
-        if config.context_dim:
-            context = about.get("context", zeros(users, config.context_dim))
-            found["context"] = context[:, None].expand(-1, n + 1, -1)
-        if config.note_dim and "notes" in about:
-            written = about["written"]
-            before = nn.functional.pad(written.cumsum(1), (1, 0))  # notes before each place
-            place = torch.arange(n + 1, device=items.device)
-            there = written[:, None] * (place[:-1] < place[:, None])  # (users, places, events)
-            later = before[:, :, None] - before[:, None, 1:]  # notes after each event, till then
-            weight = there * NOTE_DECAY ** later.clamp(min=0)
-            since = NOTE_DECAY**before
-            total = weight.sum(-1) + since * about["note_weight"][:, None]
-            sums = weight @ about["notes"] + since[..., None] * about["note_sum"][:, None]
-            first = (before == 0)[..., None] * about["note_last"][:, None]
-            found["note_mean"] = sums / (total + NOTE_PRIOR)[..., None]
-            found["note_last"] = (there * (later == 0)) @ about["notes"] + first
-        elif config.note_dim:
-            found |= {name: zeros(users, n + 1, config.note_dim) for name in OF_NAMES[1:]}
-        return found
-
-    def features(
-        self,
-        places: dict[str, Tensor],
-        items: Tensor,
-        earlier: dict[str, Tensor],
-        fold: Tensor,
-        timed: Tensor,
-        inputs: CollaborativeInputs,
-    ) -> Tensor:
-        """Query features of every event of a block, shape (users, events, n_features)."""
-        n, each = items.shape[1], fold[:, None].expand(items.shape)
-        plain, fading = _fading(n, self.level_values.new_tensor([1.0, FORGETTING]))
-        near = inputs.pairs(inputs.neighbours, fold, items, items) * plain.T  # (users, s, t)
-        opinion = torch.einsum("ust,us->ut", near, places["residual"])
-        ease = (inputs.pairs(inputs.ease, fold, items, items) * plain.T).sum(1)
-        coming = (inputs.pairs(inputs.followers, fold, items, items) * fading.T).sum(1)
-        since = FORGETTING ** torch.arange(n, device=items.device)
-        known = Known(
-            **{name: places[name][:, :-1] for name in OF_USERS},
-            opinion=(torch.stack([opinion, near.sum(1)], -1) + earlier["opinion"])[:, :, None],
-            ease=(ease + earlier["ease"].gather(1, items))[..., None],
-            coming=(coming + earlier["coming"].gather(1, items) * since)[..., None],
-        )
-        flags = timed[:, None].expand(items.shape)
-        features = inputs.query_features(known, items[..., None], each, flags)
-        known_by_name = {name: places[name][:, :-1] for name in OF_NAMES if name in places}
-        return self.asked_features(features, known_by_name, items[..., None])[..., 0, :]
-
-    def slate_features(
-        self,
-        places: dict[str, Tensor],
-        shown: dict[str, Tensor],
-        items: Tensor,
-        earlier: dict[str, Tensor],
-        fold: Tensor,
-        timed: Tensor,
-        inputs: CollaborativeInputs,
-    ) -> Tensor:
-        """Query features of the items of each slate, shape (slates, k, n_features)."""
-        row, at, asked = shown["row"], shown["at"], shown["items"].clamp(min=0)
-        age = at[:, None] - 1 - torch.arange(items.shape[1], device=items.device)
-        before = (age >= 0).to(earlier["ease"].dtype)[..., None]  # (slates, events, 1)
-        fading = before * FORGETTING ** age.clamp(min=0)[..., None]
-        of = fold[row], items[row], asked
-        near = inputs.pairs(inputs.neighbours, *of) * before  # (slates, events, k)
-        opinion = (near * places["residual"][row][..., None]).sum(1)
-        ease = (inputs.pairs(inputs.ease, *of) * before).sum(1)
-        coming = (inputs.pairs(inputs.followers, *of) * fading).sum(1)
-        since = (FORGETTING**at)[:, None]
-        known = Known(
-            **{name: places[name][row, at] for name in OF_USERS},
-            opinion=torch.stack([opinion, near.sum(1)], -1) + shown["opinion"],
-            ease=ease + earlier["ease"][row[:, None], asked],
-            coming=coming + earlier["coming"][row[:, None], asked] * since,
-        )
-        features = inputs.query_features(known, asked, fold[row], timed[row])
-        known_by_name = {name: places[name][row, at] for name in OF_NAMES if name in places}
-        return self.asked_features(features, known_by_name, asked)
-
-    def choice_scores(
-        self,
-        items: Tensor,
-        earlier: dict[str, Tensor],
-        fold: Tensor,
-        inputs: CollaborativeInputs,
-        at: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """EASE and follower scores before the events at these places, (users, at, items)."""
-        each = fold[:, None].expand(items.shape)
-        decays = self.level_values.new_tensor([1.0, FORGETTING])
-        plain, fading = _fading(items.shape[1], decays)[:, at]  # (at, events)
-        ease = plain @ inputs.linear_rows(inputs.ease, items, each) + earlier["ease"][:, None]
-        moved = fading @ inputs.linear_rows(inputs.followers, items, each)
-        since = (FORGETTING**at)[:, None]
-        return ease, moved + earlier["coming"][:, None] * since
 
     def _choice(
         self, raw: Tensor, rank: Tensor, at: Tensor, timed: Tensor, used: Tensor
@@ -630,7 +495,9 @@ class BehaviourModel(BertPreTrainedModel):
     def _interests(self, met: Tensor, past: Tensor) -> Tensor:
         """Interests before each event and after the last, (users, 1 + events, interests, d)."""
         n = met.shape[1]
-        weights = _fading(n + 1, self.interest_decays)[..., :n]  # (interests, places, events)
+        weights = fading_weights(n + 1, self.interest_decays)[
+            ..., :n
+        ]  # (interests, places, events)
         since = self.interest_decays ** torch.arange(n + 1, device=met.device)[:, None]
         return torch.einsum("kts,usd->utkd", weights, met) + past[:, None] * since[..., None]
 
@@ -685,15 +552,3 @@ def _binary_loss(logits: Tensor, truth: Tensor) -> Tensor:
         return logits.sum() * 0
     wanted = truth[known].to(logits.dtype)
     return nn.functional.binary_cross_entropy_with_logits(logits[known], wanted)
-
-
-def _fading(n: int, decays: Tensor) -> Tensor:
-    """Weight of event s in the decayed sum before event t, shape (decays, n, n): [d, t, s]."""
-    place = torch.arange(n, device=decays.device)
-    age = (place[:, None] - 1 - place).clamp(min=0)
-    return decays[:, None, None] ** age * (place < place[:, None])
-
-
-def _before(sums: Tensor, earlier: Tensor) -> Tensor:
-    """Sum over what came before each event, and over all: (users, events, *) and (users, *)."""
-    return torch.cat([earlier[:, None], sums], 1).cumsum(1)

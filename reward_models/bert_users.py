@@ -71,6 +71,7 @@ class BertUserModel:
         self._catalogue, self._scale, self._starts = catalogue, scale, starts
         self.card = card if card is not None else {}
         self._outside: dict[tuple[int, float, float], float] = {}
+        self._engines: dict[float, BehaviourEngine] = {}
 
     @classmethod
     def fit(
@@ -141,7 +142,18 @@ class BertUserModel:
     def to(self, device: str | torch.device) -> BertUserModel:
         """Move to a device (in place)."""
         torch.nn.Module.to(self.model, device)
+        self._engines.clear()
         return self
+
+    def engine(self, popularity_discount: float = 0.0) -> BehaviourEngine:
+        """What runs the model, made once: it holds all item vectors of a model that is fitted.
+
+        Args:
+            popularity_discount: Part of log-popularity taken out of the utilities.
+        """
+        if popularity_discount not in self._engines:
+            self._engines[popularity_discount] = BehaviourEngine(self.model, popularity_discount)
+        return self._engines[popularity_discount]
 
     def starts(self, population: Population) -> Histories:
         """The first events of the users of a population, at most START_EVENTS a user."""
@@ -171,7 +183,7 @@ class BertUserModel:
         if key not in self._outside:
             starts = self._starts["fitting"].at_least(1)
             starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
-            engine = BehaviourEngine(self.model, assumptions.popularity_discount)
+            engine = self.engine(assumptions.popularity_discount)
             states = engine.new_states(len(starts))
             rows = torch.arange(len(starts), device=self.device)
             engine.encode(states, rows, starts)
@@ -212,7 +224,7 @@ class BertUserModel:
         histories = Histories.from_padded(items, levels, lengths)
         names = np.full(len(histories), NOBODY)  # numbers could be names of other users
         histories = Histories(names, histories.offsets, histories.items, histories.levels)
-        engine = BehaviourEngine(self.model, assumptions.popularity_discount)
+        engine = self.engine(assumptions.popularity_discount)
         states = engine.new_states(len(histories))
         rows = torch.arange(len(histories), device=self.device)
         engine.encode(states, rows, histories)
@@ -278,7 +290,7 @@ class BertUserModel:
         Returns:
             Shape (users, q, levels).
         """
-        engine = BehaviourEngine(self.model)
+        engine = self.engine()
         states = engine.new_states(len(histories))
         rows = torch.arange(len(histories), device=self.device)
         engine.encode(states, rows, histories)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,49 +12,14 @@ from torch import Tensor
 from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.histories import Histories
-from audience.reward_models.incremental import Cache, append, ask, new_cache
-from audience.reward_models.inputs import Statistics
+from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.user_states import UserStates
 
 EXACT_ITEMS = 20_000
 """Items up to which the normaliser of utilities is summed over the whole catalogue."""
 
 SAMPLED_ITEMS = 4096
 """Rarer items drawn to stand for all where it is not."""
-
-
-@dataclass
-class UserStates:
-    """What is kept of some users between steps, one a row.
-
-    Attributes:
-        statistics: Sums over all their events.
-        cache: Keys and values of the summary and the window's events.
-        interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
-        hidden: Output of each row's latest event, shape (rows, d).
-        normaliser: Logarithm of the sum over the catalogue that makes the utilities of the
-            present state probabilities, shape (rows,).
-        stale: Whether the state has changed since, shape (rows,), bool.
-        names: Of the users, shape (rows,), str.
-        noted: Their first events, those among which notes are looked up: notes are of real
-            events, not of simulated ones with the same item, shape (rows,).
-        context: User features, shape (rows, context_dim).
-        note_sum: What `note_sums` keeps of the notes, shape (rows, note_dim).
-        note_weight: Likewise, shape (rows,).
-        note_last: Likewise, shape (rows, note_dim).
-    """
-
-    statistics: Statistics
-    cache: Cache
-    interests: Tensor
-    hidden: Tensor
-    normaliser: Tensor
-    stale: Tensor
-    names: NDArray[np.object_]
-    noted: NDArray[np.int64]
-    context: Tensor
-    note_sum: Tensor
-    note_weight: Tensor
-    note_last: Tensor
 
 
 class BehaviourEngine:
@@ -89,6 +53,8 @@ class BehaviourEngine:
             self.sides = torch.cat(columns, 1)  # (items, sides)
         self.discount = popularity_discount
         self._sample = _normalising_items(model)
+        items = self._sample[0]
+        self._sampled_sides = self.sides if items is None else self.sides[items]
 
     def new_states(self, rows: int) -> UserStates:
         """Room for `rows` users."""
@@ -223,7 +189,8 @@ class BehaviourEngine:
         if not self.timed and model.config.order == "time":
             raw = model.set_scores(model.inputs.whole(statistics.ease[rows]))
         else:
-            raw = self._dense(states, rows, self.sides, model.inputs.head)
+            mixed = self._mixed(states, rows)
+            raw = self._dense(states, rows, mixed, self.sides, model.inputs.head)
         raw = statistics.without_consumed(raw, rows)
         # A user who consumed the whole catalogue has nothing to choose from, not NaN.
         return raw.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
@@ -241,8 +208,8 @@ class BehaviourEngine:
             slates: Shape (m, k).
         """
         if self.looks is None:
-            self._normalise(states, rows)
             left, gates = self._mixed(states, rows)
+            self._normalise(states, rows, left, gates)
             raw = (left[:, None] * self.sides[slates]).sum(-1)
             expected = torch.stack(self._expected(states, rows, slates), -1)
             raw = raw + (gates[:, None] * expected).sum(-1)
@@ -275,10 +242,25 @@ class BehaviourEngine:
         coming = inputs.scores_at(states.statistics.coming, rows, items)
         return inputs.expected(ease, coming, torch.zeros(1, dtype=torch.long, device=rows.device))
 
-    def _dense(self, states: UserStates, rows: Tensor, sides: Tensor, head: Tensor) -> Tensor:
-        """Utilities of many items, not normalised, the head's in the columns `head`."""
+    def _dense(
+        self,
+        states: UserStates,
+        rows: Tensor,
+        mixed: tuple[Tensor, Tensor],
+        sides: Tensor,
+        head: Tensor,
+    ) -> Tensor:
+        """Utilities of many items, not normalised, the head's in the columns `head`.
+
+        Args:
+            states: Of all users.
+            rows: The users asked, shape (m,).
+            mixed: What `_mixed` says of them.
+            sides: Of the items.
+            head: Columns of the items that EASE covers.
+        """
         inputs, statistics = self.model.inputs, states.statistics
-        left, gates = self._mixed(states, rows)
+        left, gates = mixed
         raw = left @ sides.T
         first = torch.zeros(1, dtype=torch.long, device=rows.device)
         for gate, of_head in zip(
@@ -293,14 +275,14 @@ class BehaviourEngine:
                 raw[:, head] += of_head
         return raw
 
-    def _normalise(self, states: UserStates, rows: Tensor) -> None:
+    def _normalise(self, states: UserStates, rows: Tensor, left: Tensor, gates: Tensor) -> None:
         """Sum anew over the catalogue for those of these users whose state has changed."""
-        rows = rows[states.stale[rows]]
+        stale = states.stale[rows]
+        rows, mixed = rows[stale], (left[stale], gates[stale])
         if not len(rows):
             return
-        items, head, log_weight, place = self._sample
-        sides = self.sides if items is None else self.sides[items]
-        raw = self._dense(states, rows, sides, head)
+        _, head, log_weight, place = self._sample
+        raw = self._dense(states, rows, mixed, self._sampled_sides, head)
         raw = states.statistics.without_consumed(raw, rows, place)
         if log_weight is not None:
             raw += log_weight

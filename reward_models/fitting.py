@@ -65,7 +65,7 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
         log.name,
         settings=written | chosen,
         measured=quality(users, measures),
-        assumptions=_assumptions(log, getattr(users, "learned", frozenset())),
+        assumptions=_assumptions(log, getattr(users, "learned", frozenset())) + _tilted(users),
     )
     if settings.preset == "full" and len(measures.test):
         card["simulation"] = simulation_quality(
@@ -130,12 +130,19 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
     said += [
         "skip: an item that was shown and not chosen leaves no trace in a user's history",
         "repeats: an item is consumed once; only a user's first event with an item counts",
-        "free-running: the choice of a session is tilted so that simulated histories stay as "
-        "popular, as alike and as spread as real ones; predictions of real events are not",
     ]
     if not log.has_feedback:
         said.append("feedback: the log has none, so every event counts as the same feedback, 1")
     return said
+
+
+def _tilted(users: BertUserModel | Judge) -> list[str]:
+    if not isinstance(users, BertUserModel) or not users.model.tilt.weights.any():
+        return []
+    return [
+        "free-running: the choice of a session is tilted so that simulated histories stay as "
+        "popular and as alike as real ones; predictions of real events are not"
+    ]
 
 
 def settings_of(log: InteractionLog, settings: FitSettings) -> dict[str, Any]:

@@ -8,7 +8,6 @@ addition.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +27,7 @@ from audience.reward_models.collaborative import (
 )
 from audience.reward_models.histories import Histories
 from audience.reward_models.text_prior import level_prior, with_text_prior
+from audience.reward_models.user_statistics import Known, Statistics
 
 TEXT_AXES = 8
 """Axes of the items' texts among the factors: with 8 the ALS fold-in errs 1.2 % less on unseen
@@ -68,108 +68,6 @@ OF_FOLDS = (
     "floors",
 )
 """Buffers of `CollaborativeInputs` with a part for each fold."""
-
-
-@dataclass
-class Statistics:
-    """Sums over the events of several users, and the events themselves.
-
-    Attributes:
-        covariance: Of the user's k coordinates given the events, in squared units of the
-            noise, shape (users, k, k).
-        moment: Sum of regressors times (value - item base), shape (users, k).
-        levels: Events of each feedback level, shape (users, levels).
-        recent: Decayed sums of (value - item base), of 1, and of its square, shape (users, 3,
-            decays).
-        met: Decayed sums of the text axes of the items met, shape (users, decays, axes).
-        ease: EASE score of the items that EASE covers, shape (users, linear items).
-        coming: Follower score of the same, shape (users, linear items).
-        items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
-        given: Feedback level of each event, likewise.
-        count: Number of events, shape (users,), int64.
-    """
-
-    covariance: Tensor
-    moment: Tensor
-    levels: Tensor
-    recent: Tensor
-    met: Tensor
-    ease: Tensor
-    coming: Tensor
-    items: Tensor
-    given: Tensor
-    count: Tensor
-
-    def put(self, rows: Tensor, other: Statistics) -> None:
-        """Overwrite these rows with another's."""
-        self.reserve(other.items.shape[1])
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name in ("items", "given"):
-                mine[rows, : theirs.shape[1]] = theirs
-            else:
-                mine[rows] = theirs
-
-    def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
-        """Whether users (m,) met these items (m, k) before; (m, k), bool."""
-        count = self.count[rows]
-        width = int(count.max()) if len(rows) else 0
-        used = torch.arange(width, device=rows.device) < count[:, None]
-        same = self.items[rows, :width, None] == items[:, None, :]  # (m, width, k)
-        return (same & used[..., None]).any(1)
-
-    def without_consumed(
-        self, utilities: Tensor, rows: Tensor, place: Tensor | None = None
-    ) -> Tensor:
-        """Utilities (m, columns), in place -inf for the items that the users (m,) met.
-
-        Args:
-            utilities: One column an item.
-            rows: The users.
-            place: Column of each item of the catalogue, -1 for none; None for its own index.
-        """
-        count = self.count[rows]
-        width = int(count.max()) if len(rows) else 0
-        events = self.items[rows, :width]
-        column = events if place is None else place[events]
-        used = (torch.arange(width, device=rows.device) < count[:, None]) & (column >= 0)
-        at = torch.nonzero(used)[:, 0]
-        utilities[at, column[used]] = -torch.inf
-        return utilities
-
-    def reserve(self, width: int) -> None:
-        """Make room for this many events a user."""
-        short = width - self.items.shape[1]
-        if short > 0:
-            short = max(short, self.items.shape[1])
-            self.items = nn.functional.pad(self.items, (0, short))
-            self.given = nn.functional.pad(self.given, (0, short))
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of users when n items each are asked about.
-
-    Attributes:
-        covariance: As in `Statistics`, given the events before, shape (..., k, k).
-        moment: Shape (..., k).
-        levels: Shape (..., levels).
-        recent: Shape (..., 3, decays).
-        met: Shape (..., decays, axes).
-        opinion: Of the asked item's neighbours among the events: sums of similarity times
-            residual, and of similarity, shape (..., n, 2).
-        ease: EASE score of the asked item, shape (..., n).
-        coming: Its follower score, shape (..., n).
-    """
-
-    covariance: Tensor
-    moment: Tensor
-    levels: Tensor
-    recent: Tensor
-    met: Tensor
-    opinion: Tensor
-    ease: Tensor
-    coming: Tensor
 
 
 class CollaborativeInputs(nn.Module):

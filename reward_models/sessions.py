@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from audience.reward_models.engine import BehaviourEngine, UserStates
 from audience.reward_models.histories import Histories
+from audience.reward_models.user_states import UserStates
 from audience.reward_models.users import (
     CHOICE,
     DRAWS,
@@ -40,10 +40,10 @@ class BertSessions:
         self, users: BertUserModel, slots: int, slate_size: int, assumptions: Assumptions
     ) -> None:
         self.assumptions, self.learned = assumptions, users.learned
-        self.engine = BehaviourEngine(users.model, assumptions.popularity_discount)
+        self.engine = users.engine(assumptions.popularity_discount)
         self._users, self._slate_size = users, slate_size
         self.states = self.engine.new_states(slots)
-        self._rewards = torch.from_numpy(users.scale.scaled).to(users.model.dtype)
+        self._rewards = torch.from_numpy(users.scale.scaled).to(users.device, users.model.dtype)
 
     @cached_property
     def outside(self) -> float:
@@ -160,7 +160,7 @@ class BertSessions:
         shares = logits[:, 0].softmax(-1)  # (m, members, levels)
         below = shares.mean(1).double().cumsum(-1).cpu().numpy()
         level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1).astype(np.int64)
-        expected = shares @ self._rewards.to(shares.device)  # (m, members)
+        expected = shares @ self._rewards  # (m, members)
         disagreement = expected.std(1, correction=0).cpu().numpy().astype(np.float64)
         seconds = np.full(len(rows), np.nan)
         if "dwell" in self.learned:
@@ -183,7 +183,9 @@ class BertSessions:
         if before is None or not len(level):
             return hazard
         learned = self.engine.model.slates.leave_logit(before, self._tensor(level)).sigmoid()
-        asked = given.leave_after_choice is None, given.leave_after_skip is None
+        # Where the log has no skips, nothing was learned of leaving after one.
+        skips = given.leave_after_skip is None and "outside" in self.learned
+        asked = given.leave_after_choice is None, skips
         return np.where(np.where(level >= 0, *asked), learned.cpu().numpy(), hazard)
 
     def _remember(

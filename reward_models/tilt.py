@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audience.reward_models.inputs import Statistics
+from audience.reward_models.user_statistics import Statistics
 
 HINGES = (-0.5, 0.3, 1.0, 1.7)
 """Log-popularities, in standard deviations, beyond which an item counts as so popular."""

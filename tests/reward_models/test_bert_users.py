@@ -1,5 +1,6 @@
 """BERT users: a planted rule is recovered, directories are whole or refused."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,17 @@ import torch
 
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.errors import UserModelError
+from audience.reward_models.heads import SlateHeads
 from audience.reward_models.histories import Histories
 from audience.reward_models.log import InteractionLog
-from audience.reward_models.users import DRAWS, Assumptions, UserModel, load_users
+from audience.reward_models.users import (
+    CHOICE,
+    DRAWS,
+    POPULATIONS,
+    Assumptions,
+    UserModel,
+    load_users,
+)
 
 ALL = np.ones(2, bool)
 
@@ -284,3 +293,29 @@ def test_items_that_do_not_fit_the_weights_are_refused(
 def test_a_missing_directory_names_the_cure(tmp_path: Path) -> None:
     with pytest.raises(UserModelError, match=r"no such directory.*audience-fit"):
         load_users(tmp_path / "nowhere")
+
+
+def test_leaving_after_a_skip_is_stated_where_no_skips_taught_it(
+    planted_users: BertUserModel,
+) -> None:
+    """Learned from sessions without slates: who chose something leaves as learned, always here."""
+    model = copy.deepcopy(planted_users.model)
+    model.config.leaves = True
+    features = len(model.feature_mean)
+    model.slates = SlateHeads(model.config, model.state_head.in_features, features)
+    with torch.no_grad():
+        model.slates.leave_base.weight.fill_(30.0)
+    starts = {name: planted_users.starts(name) for name in POPULATIONS}
+    users = BertUserModel(model, planted_users.catalogue, planted_users.scale, starts)
+    assert users.learned == {"leave"}
+    sessions = users.open(2, 1, Assumptions())
+    sessions.start(np.arange(2), starts["test"].take(np.arange(2)))
+    uniforms = np.full((2, DRAWS), 0.5)
+    uniforms[:, CHOICE] = 0.0, 1 - 1e-9  # the first takes what is shown, the second nothing
+    items = [
+        next(i for i in range(40) if i not in starts["test"].take(np.array([u])).items)
+        for u in range(2)
+    ]
+    response = sessions.respond(np.array(items)[:, None], uniforms, ALL)
+    assert response.choice.tolist() == [0, -1]
+    assert response.leave.tolist() == [True, False]  # .5 is above the stated .15

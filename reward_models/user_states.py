@@ -1,0 +1,47 @@
+"""What is kept of running users between steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audience.reward_models.incremental import Cache
+from audience.reward_models.user_statistics import Statistics
+
+
+@dataclass
+class UserStates:
+    """What is kept of some users between steps, one a row.
+
+    Attributes:
+        statistics: Sums over all their events.
+        cache: Keys and values of the summary and the window's events.
+        interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
+        hidden: Output of each row's latest event, shape (rows, d).
+        normaliser: Logarithm of the sum over the catalogue that makes the utilities of the
+            present state probabilities, shape (rows,).
+        stale: Whether the state has changed since, shape (rows,), bool.
+        names: Of the users, shape (rows,), str.
+        noted: Their first events, those among which notes are looked up: notes are of real
+            events, not of simulated ones with the same item, shape (rows,).
+        context: User features, shape (rows, context_dim).
+        note_sum: What `note_sums` keeps of the notes, shape (rows, note_dim).
+        note_weight: Likewise, shape (rows,).
+        note_last: Likewise, shape (rows, note_dim).
+    """
+
+    statistics: Statistics
+    cache: Cache
+    interests: Tensor
+    hidden: Tensor
+    normaliser: Tensor
+    stale: Tensor
+    names: NDArray[np.object_]
+    noted: NDArray[np.int64]
+    context: Tensor
+    note_sum: Tensor
+    note_weight: Tensor
+    note_last: Tensor
