@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -63,6 +64,10 @@ class ScoringAgent(ABC):
             )
         self.n_items = n_items
         self.slate_size = slate_size
+
+    def parameters(self) -> dict[str, Any]:
+        """What the constructor takes, to be saved: each argument is an attribute of its name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def scores(

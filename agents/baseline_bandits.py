@@ -136,11 +136,6 @@ class LinearBandit(TunedAgent):
             slate_size,
         )
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("features", "offset", "prior", "rewards", "penalty", "background", "optimism")
-        return {name: getattr(self, name) for name in (*names, "slate_size")}
-
     def posterior(self, items: I64, levels: I64, lengths: I64) -> tuple[F32, F32]:
         """Mean of each user's taste, (n, k), and the inverse Cholesky factor of its precision.
 
@@ -210,10 +205,6 @@ class ThompsonAgent(LinearBandit):
         )
         self.seed = seed
         self._rng = np.random.default_rng(seed)
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved; its draws begin anew."""
-        return super().parameters() | {"seed": self.seed}
 
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Rewards under a drawn taste, shape (n, items)."""

@@ -122,11 +122,6 @@ class ALSAgent(TunedAgent):
         known = prior_of(histories, catalogue), confidence, disliked
         return cls(vectors, *known, regularization, dislikes, slate_size)
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("factors", "prior", "confidence", "disliked", "regularization", "dislikes")
-        return {name: getattr(self, name) for name in (*names, "slate_size")}
-
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Folded-in user factors times item factors, shape (n, items)."""
         confidence = self.confidence[levels]
@@ -227,11 +222,6 @@ class BPRAgent(TunedAgent):
         known = prior_of(histories, catalogue), liking(histories, scale)
         return cls(vectors, bias, *known, background, bias_weight, emphasis, slate_size)
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("factors", "bias", "prior", "liking", "background", "bias_weight", "emphasis")
-        return {name: getattr(self, name) for name in (*names, "slate_size")}
-
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Folded-in user factors times item factors, and biases, shape (n, items)."""
         counted = last_events(items, used_places(items, lengths))
@@ -300,11 +290,6 @@ class ExplicitALSAgent(TunedAgent):
         logs = np.log(catalogue.popularity)
         base = als.mean + als.item_bias
         return cls(base, als.design, als.precision, values, logs, popularity, slate_size)
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("base", "design", "precision", "values", "log_popularity", "popularity")
-        return {name: getattr(self, name) for name in (*names, "slate_size")}
 
     def expected(self, items: I64, levels: I64, lengths: I64) -> F64:
         """Expected feedback on every item, on the scale 0…1, shape (n, items)."""

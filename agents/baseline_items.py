@@ -57,11 +57,6 @@ class ItemSumAgent(TunedAgent):
         self.weights, self.head, self.prior = np.ascontiguousarray(weights), head, prior
         self.liking, self.emphasis = liking, emphasis
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("weights", "head", "prior", "liking", "emphasis", "slate_size")
-        return {name: getattr(self, name) for name in names}
-
     def event_weights(self, levels: I64, lengths: I64) -> F64:
         """Weight of each event, shape (n, history)."""
         del lengths
@@ -181,10 +176,6 @@ class FollowersAgent(ItemSumAgent):
         weights = follower_matrix(only_items(histories, head, len(catalogue)), len(head))
         known = prior_of(histories, catalogue), liking(histories, scale)
         return cls(weights, head, *known, emphasis, slate_size, forgetting)
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        return super().parameters() | {"forgetting": self.forgetting}
 
     def event_weights(self, levels: I64, lengths: I64) -> F64:
         """Weight of each event, shape (n, history)."""

@@ -80,11 +80,6 @@ class UserKNNAgent(TunedAgent):
         known = prior_of(histories, catalogue), likes
         return cls(events, *known, neighbours, shrinkage, emphasis, slate_size)
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("events", "prior", "liking", "neighbours", "shrinkage", "emphasis", "slate_size")
-        return {name: getattr(self, name) for name in names}
-
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Sums over neighbours, shape (n, items)."""
         weights = 1 + self.emphasis * self.liking[levels]
@@ -171,12 +166,6 @@ class TextKNNAgent(TunedAgent):
         known = prior_of(histories, catalogue), liking(histories, scale)
         logs = np.log(catalogue.popularity).astype(np.float32)
         return cls(unit, logs, *known, neighbours, popularity, emphasis, slate_size)
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ["vectors", "log_popularity", "prior", "liking"]
-        names += ["neighbours", "popularity", "emphasis", "slate_size"]
-        return {name: getattr(self, name) for name in names}
 
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Sums over events, shape (n, items)."""

@@ -63,11 +63,6 @@ class EASEFeedbackAgent(TunedAgent):
         feedback = ExplicitALSAgent.fit(histories, catalogue, scale)
         return cls(choice, feedback, slope, slate_size)
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("choice", "feedback", "slope", "slate_size")
-        return {name: getattr(self, name) for name in names}
-
     def scores(self, items: I64, levels: I64, lengths: I64) -> NDArray[np.floating[Any]]:
         """Logarithm of chance times feedback, up to a constant a user, shape (n, items)."""
         chance = self.slope * self.choice.scores(items, levels, lengths).astype(np.float64)

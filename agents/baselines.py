@@ -67,10 +67,6 @@ class RandomAgent(ScoringAgent):
         del histories, scale
         return cls(len(catalogue), slate_size, seed)
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved; its draws begin anew."""
-        return {"n_items": self.n_items, "slate_size": self.slate_size, "seed": self.seed}
-
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.floating[Any]]:
@@ -89,10 +85,6 @@ class ConstantAgent(ScoringAgent):
     def __init__(self, item_scores: NDArray[np.floating[Any]], slate_size: int = 1) -> None:
         super().__init__(len(item_scores), slate_size)
         self.item_scores = np.asarray(item_scores, np.float64)
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        return {"item_scores": self.item_scores, "slate_size": self.slate_size}
 
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]

@@ -68,11 +68,6 @@ class GreedyAgent(ScoringAgent):
         self.users = users
         self.assumptions = assumptions if assumptions is not None else Assumptions()
 
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        names = ("users", "assumptions", "slate_size")
-        return {name: getattr(self, name) for name in names}
-
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.floating[Any]]:
@@ -118,10 +113,6 @@ class ChoiceAgent(ScoringAgent):
             )
         super().__init__(len(users.catalogue), slate_size)
         self.users = users
-
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes, to be saved."""
-        return {"users": self.users, "slate_size": self.slate_size}
 
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]

@@ -178,7 +178,7 @@ def _describe(
             f"agent must be one of {', '.join(BASELINES)} (BASELINES), got {type(agent).__name__}"
         )
     parameters: dict[str, Any] = {}
-    for name, value in agent.parameters().items():  # type: ignore[attr-defined]
+    for name, value in agent.parameters().items():
         key = f"{prefix}{name}"
         if isinstance(value, np.ndarray):
             arrays[key] = np.ascontiguousarray(value)

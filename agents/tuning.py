@@ -51,10 +51,6 @@ class TunedAgent(ScoringAgent):
     ) -> Self:
         """Fit to the histories of the fitting users; the settings are further arguments."""
 
-    @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor takes: arrays, sparse matrices, numbers, other agents."""
-
     @classmethod
     def tune(
         cls,

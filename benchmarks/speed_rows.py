@@ -16,16 +16,11 @@ from audience.benchmarks.speed_users import MODEL_BYTES, synthetic_users
 from audience.benchmarks.speed_views import VIEWS, VectorView, ViewName
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.errors import TextEncoderError
-from audience.reward_models.inputs import REACH
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.users import START_EVENTS, UserModel
 
 STEP_COPIES = 4
 """The temporaries of a step, and what the users hold, are at most this many times the latter."""
-
-START_BYTES = 2 * 4 * REACH
-"""Temporaries for each user and item while sessions start: rows of follower scores of REACH
-events, and the same weighted, in float32."""
 
 MEMORY_SHARE = 0.5
 """Of the free memory, what a row may take: estimates err, and others run beside it."""
@@ -70,12 +65,10 @@ def row(
         own |= {"history_size": START_EVENTS}
         options = {"history": _history(users, events, settings.seed)}
     found = _facts(series, view, number, slate, len(users.catalogue), events, candidates)
-    starting = 0
     if isinstance(users, BertUserModel):
-        starting = number * len(users.catalogue) * START_BYTES
         found |= {"members": users.model.config.members, "device": users.device.type}
     one, two = (held_bytes(VectorView(users, count, **own).core, users) for count in (1, 2))
-    if note := _too_large(STEP_COPIES * number * (two - one) + starting):
+    if note := _too_large(STEP_COPIES * number * (two - one)):
         return found | {"note": note}
     world = VIEWS[view](users, number, **own)
     world.reset(settings.seed, options)
@@ -89,7 +82,7 @@ def catalogue_row(settings: SpeedSettings, items: int) -> dict[str, Any]:
     """A row of synthetic users with a catalogue of this size, the candidates being as many."""
     candidates, number = min(CANDIDATES, items), settings.budget.scaled_users
     facts = _facts("catalogue", "vector", number, SLATES[-1], items, None, candidates)
-    if note := _too_large((MODEL_BYTES + number * START_BYTES) * items):
+    if note := _too_large(MODEL_BYTES * items):
         return facts | {"note": note}
     users = synthetic_users(items, settings.tower, device=settings.device, seed=settings.seed)
     slate = SLATES[-1]

@@ -28,7 +28,9 @@ def test_sb3_ppo(slate_size: int) -> None:
 
 def test_sb3_ppo_on_a_single_environment() -> None:
     env = gym.make(ID, step_limit=5)
-    PPO("MultiInputPolicy", env, **{**QUICK, "batch_size": 16}).learn(64)
+    model = PPO("MultiInputPolicy", env, **{**QUICK, "batch_size": 16}).learn(64)
+    assert model.num_timesteps == 64
+    assert model.ep_info_buffer is not None and len(model.ep_info_buffer) >= 64 // 5
 
 
 @pytest.mark.parametrize("settings", [{}, {"slate_size": 3}, {"candidates": 10}])
@@ -49,13 +51,21 @@ def test_maskable_ppo_takes_open_items_only(settings: dict[str, Any]) -> None:
 def test_sac_with_embedding_actions() -> None:
     vectors = np.random.default_rng(0).normal(size=(200, 8))
     env = make_sb3_env(ID, 4, seed=0, actions="embedding", item_vectors=vectors)
-    SAC("MultiInputPolicy", env, learning_starts=8, batch_size=8, buffer_size=100, seed=0).learn(24)
+    model = SAC("MultiInputPolicy", env, learning_starts=8, batch_size=8, buffer_size=100, seed=0)
+    actions, _ = model.learn(24).predict(env.reset())  # type: ignore[arg-type]
+    assert model.num_timesteps == 24 and actions.shape == (4, *env.action_space.shape)  # type: ignore[misc]
+    env.step(actions)
+    shown = env.core.last_step
+    assert shown is not None and (shown.slates < 200).all()
 
 
 def test_dqn_on_flat_histories() -> None:
     vectors = np.random.default_rng(0).normal(size=(200, 8))
     env = make_sb3_env(ID, 4, seed=0, flat_history=True, item_vectors=vectors)
-    DQN("MlpPolicy", env, learning_starts=8, batch_size=8, buffer_size=100, seed=0).learn(48)
+    model = DQN("MlpPolicy", env, learning_starts=8, batch_size=8, buffer_size=100, seed=0)
+    actions, _ = model.learn(48).predict(env.reset())  # type: ignore[arg-type]
+    assert model.num_timesteps == 48
+    assert actions.shape == (4,) and ((actions >= 0) & (actions < 200)).all()
 
 
 def test_plain_gymnasium_loop() -> None:
