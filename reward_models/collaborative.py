@@ -79,7 +79,9 @@ FOLLOWING = 10
 """Events after an item that count as following it; the d-th weighs 1 / d."""
 
 
-def follower_matrix(histories: Histories, n_items: int) -> NDArray[np.float32]:
+def follower_matrix(
+    histories: Histories, n_items: int, reach: int = FOLLOWING, power: float = 1.0
+) -> NDArray[np.float32]:
     """How much oftener an item follows another than its popularity says.
 
     A user's scores are the sum of the matrix's rows of their items, each weighing FORGETTING
@@ -88,16 +90,18 @@ def follower_matrix(histories: Histories, n_items: int) -> NDArray[np.float32]:
     Args:
         histories: Events of the fitting users, oldest first.
         n_items: Size of the catalogue.
+        reach: Events after an item that count as following it.
+        power: The d-th of them weighs 1 / d to this power.
 
     Returns:
         Shape (items, items), float32, zero diagonal; row: item met, column: item to come.
     """
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     counts = sp.csr_matrix((n_items, n_items))
-    for d in range(1, FOLLOWING + 1):
+    for d in range(1, reach + 1):
         same = users[d:] == users[:-d]
         pairs = histories.items[:-d][same], histories.items[d:][same]
-        counts = counts + sp.csr_matrix((np.full(len(pairs[0]), 1.0 / d), pairs), counts.shape)
+        counts = counts + sp.csr_matrix((np.full(len(pairs[0]), d**-power), pairs), counts.shape)
     dense = np.asarray(counts.todense())
     before, after = dense.sum(1), dense.sum(0)
     expected = np.outer(before, after) / max(dense.sum(), 1e-9)

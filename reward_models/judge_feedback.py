@@ -15,6 +15,7 @@ from scipy.signal import lfilter
 
 from audience.reward_models.collaborative import adjusted_cosine, explicit_als, interaction_matrix
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_channels import rounded
 from audience.reward_models.judge_neighbours import UserNeighbours
 from audience.reward_models.text_prior import level_prior, with_text_prior
 
@@ -43,6 +44,10 @@ TEXT_AXES = 8
 
 MOODS = (0.5, 0.8, 0.95)
 """Weights of an event against the one after it: feedback drifts within a user's history."""
+
+
+ITEM_PAIRS = ("similarity", "company")
+"""What holds a number for each pair of items: of half precision, in a directory too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +130,8 @@ class FeedbackFeatures:
             als.design,
             precision,
             np.array([mean, std, als.noise]),
-            adjusted_cosine(histories, residual - own[users], n_items),
-            _company(histories, n_items),
+            rounded(adjusted_cosine(histories, residual - own[users], n_items)),
+            rounded(_company(histories, n_items)),
             UserNeighbours.fit(histories, residual, n_items, std),
         )
 
@@ -258,14 +263,16 @@ class FeedbackFeatures:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that it consists of."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "users"}
+        own |= {name: own[name].astype(np.float16) for name in ITEM_PAIRS}
         return own | {f"users.{name}": array for name, array in self.users.arrays().items()}
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, NDArray[Any]]) -> FeedbackFeatures:
         """The inverse of `arrays`."""
         own = {name: array for name, array in arrays.items() if not name.startswith("users.")}
+        own |= {name: own[name].astype(np.float32) for name in ITEM_PAIRS}
         users = {n.removeprefix("users."): a for n, a in arrays.items() if n.startswith("users.")}
-        return cls(**own, users=UserNeighbours(**users))
+        return cls(**own, users=UserNeighbours.of_arrays(users))
 
 
 def _earlier(each: F64, histories: Histories) -> F64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_channels import rounded
 from audience.reward_models.metrics import CELLS
 
 F32 = NDArray[np.float32]
@@ -66,7 +67,7 @@ class UserNeighbours:
         table = np.zeros((n_items, len(kept)), np.float32)
         met = np.zeros_like(table)
         table[cell], met[cell] = (residual - own[users])[of >= 0], 1.0
-        return cls(table, met, np.array([spread]))
+        return cls(rounded(table), met, np.array([spread]))
 
     def before(self, items: I64, residual: F64) -> F64:
         """Opinions on each event of one user from the events before it.
@@ -165,4 +166,11 @@ class UserNeighbours:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that it consists of."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        table, met = self.table.astype(np.float16), self.met.astype(np.bool_)
+        return {"table": table, "met": met, "spread": self.spread}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, NDArray[Any]]) -> UserNeighbours:
+        """The inverse of `arrays`."""
+        table, met = (arrays[name].astype(np.float32) for name in ("table", "met"))
+        return cls(table, met, arrays["spread"])

@@ -8,6 +8,7 @@ What the text of items says of them is read off TF-IDF, not off the tower's BERT
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -17,19 +18,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from audience.reward_models.catalogue import Catalogue
-from audience.reward_models.collaborative import interaction_matrix
+from audience.reward_models.collaborative import interaction_matrix, only_items
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_choice import (
-    LATER,
+from audience.reward_models.judge_channels import (
     Channels,
-    LogLinearChoice,
     cosine_channel,
     ease_channel,
-    follower_channel,
     head_of,
+    order_channels,
     text_channel,
     walk_channel,
 )
+from audience.reward_models.judge_choice import LATER, LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_levels import BlendedLevels
@@ -40,7 +40,7 @@ from audience.reward_models.outside import (
     popular_slate_weights,
 )
 from audience.reward_models.quality_choice import tune_ease
-from audience.reward_models.quality_data import EventPredictions, QualityData, tuning_users
+from audience.reward_models.quality_data import EventPredictions, QualityData
 from audience.reward_models.quality_feedback import tune_als
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.text_encoders import TfidfEncoder
@@ -56,8 +56,8 @@ from audience.reward_models.users import POPULATIONS, Assumptions, Population
 JudgeKind = Literal["als", "boosted"]
 
 FOLDS = 5
-"""Parts of the fitting users: the features that a part's feedback is fitted on come from the
-others, as they will for users who are new."""
+"""Parts of the fitting users: what a part's feedback and choice are fitted on comes from the
+others, as it will for users who are new."""
 
 FACTORS = 8
 TEXT_PENALTY = 8.0
@@ -108,25 +108,21 @@ class Judge:
         fitting, values = data.fitting, np.array(data.scale.values)
         vectors = TfidfEncoder().encode(data.catalogue.texts.tolist())
         regression = cls._factors, cls._penalty(data), data.seed
-        rng = np.random.default_rng(data.seed)
-        fold = rng.permutation(len(fitting)) % min(FOLDS, len(fitting))
+        parts = _parts(fitting, np.random.default_rng(data.seed))
         x, levels = [], []
-        for k in np.unique(fold):
-            # With one fold only (a single user) there is nobody else to learn from.
-            others = fitting.take(np.flatnonzero(fold != k)) if fold.any() else fitting
-            own = fitting.take(np.flatnonzero(fold == k))
+        for others, own in parts:
             part = FeedbackFeatures.fit(others, values, vectors, *regression)
             x.append(part.before(own))
             levels.append(own.levels)
         head = cls._levels.fit(np.concatenate(x), np.concatenate(levels), len(values), data.seed)
-        items = head_of(data.catalogue.popularity)
-        choice = LogLinearChoice.fit(
-            [*cls._channels(data, items), text_channel(vectors, items)],
-            items,
-            data.catalogue.popularity,
-            tuning_users(data)[0],
-            data.seed,
-        )
+        popularity, n_items = data.catalogue.popularity, len(data.catalogue)
+        items = head_of(popularity)
+        texts, channels_of = text_channel(vectors, items), cls._channels(data)
+
+        def channels(of: Histories) -> list[Channels]:
+            return [*channels_of(only_items(of, items, n_items), len(items)), texts]
+
+        choice = LogLinearChoice.fit(channels, fitting, parts, items, popularity, data.seed)
         histories = {name: getattr(data, name) for name in POPULATIONS}
         starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
         features = FeedbackFeatures.fit(fitting, values, vectors, *regression)
@@ -138,8 +134,8 @@ class Judge:
         raise NotImplementedError
 
     @classmethod
-    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
-        """What the choice stands on beside texts."""
+    def _channels(cls, data: QualityData) -> Callable[[Histories, int], list[Channels]]:
+        """What the choice stands on beside texts: of some users' events with so many items."""
         raise NotImplementedError
 
     # The contract of user models
@@ -241,7 +237,7 @@ class Judge:
             arrays = load_file(path / ARRAYS)
             features = FeedbackFeatures.of_arrays(_part(arrays, "features"))
             levels = cls._levels.of_arrays(_part(arrays, "levels"))
-            choice = LogLinearChoice(**_part(arrays, "choice"))
+            choice = LogLinearChoice.of_arrays(_part(arrays, "choice"))
         except (OSError, TypeError, SafetensorError) as error:
             raise damaged(path, str(error)) from error
         found = len(choice.log_popularity)
@@ -268,13 +264,9 @@ class AlsJudge(Judge):
         return tune_als(data, FACTORS)
 
     @classmethod
-    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
-        n_items = len(data.catalogue)
-        return [
-            ease_channel(data.fitting, head, n_items, tune_ease(data)),
-            cosine_channel(data.fitting, head, n_items),
-            follower_channel(data.fitting, head, n_items),
-        ]
+    def _channels(cls, data: QualityData) -> Callable[[Histories, int], list[Channels]]:
+        l2 = tune_ease(data)
+        return lambda of, n_items: [ease_channel(of, n_items, l2), *order_channels(of, n_items)]
 
 
 class BoostedJudge(Judge):
@@ -295,12 +287,11 @@ class BoostedJudge(Judge):
         return TEXT_PENALTY
 
     @classmethod
-    def _channels(cls, data: QualityData, head: NDArray[np.int64]) -> list[Channels]:
-        n_items = len(data.catalogue)
-        return [
-            walk_channel(data.fitting, head, n_items),
-            cosine_channel(data.fitting, head, n_items),
-            follower_channel(data.fitting, head, n_items),
+    def _channels(cls, data: QualityData) -> Callable[[Histories, int], list[Channels]]:
+        return lambda of, n_items: [
+            walk_channel(of, n_items),
+            cosine_channel(of, n_items),
+            *order_channels(of, n_items),
         ]
 
 
@@ -338,6 +329,17 @@ def load_judge(directory: str | Path) -> Judge:
     if kind not in JUDGES:
         raise damaged(path, f"users.json says kind {kind!r}; judges are {', '.join(JUDGES)}")
     return JUDGES[kind].from_pretrained(path)
+
+
+def _parts(histories: Histories, rng: np.random.Generator) -> list[tuple[Histories, Histories]]:
+    """The users of each fold behind those of all others."""
+    fold = rng.permutation(len(histories)) % min(FOLDS, len(histories))
+    found = []
+    for k in np.unique(fold):
+        # With one fold only (a single user) there is nobody else to learn from.
+        others = histories.take(np.flatnonzero(fold != k)) if fold.any() else histories
+        found.append((others, histories.take(np.flatnonzero(fold == k))))
+    return found
 
 
 def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, Any]:

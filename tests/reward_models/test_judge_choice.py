@@ -1,0 +1,118 @@
+"""Choice of judges: channels by hand, and slopes that hold for users whom weights never met."""
+
+import numpy as np
+import pytest
+
+from audience.reward_models.histories import Histories
+from audience.reward_models.judge_channels import (
+    Channels,
+    cosine_channel,
+    ease_channel,
+    order_channels,
+    rounded,
+)
+from audience.reward_models.judge_choice import LogLinearChoice
+
+ITEMS = 30
+
+
+def users_of(events: np.ndarray) -> Histories:
+    """One user a row of items, all of feedback 0."""
+    users, length = events.shape
+    offsets = np.arange(users + 1) * length
+    names = np.array([f"user-{i}" for i in range(users)])
+    return Histories(names, offsets, events.ravel(), np.zeros(events.size, np.int64))
+
+
+def random_users(users: int, seed: int) -> Histories:
+    """Users whose items tell nothing of each other."""
+    return users_of(np.argsort(np.random.default_rng(seed).random((users, ITEMS)), 1)[:, :15])
+
+
+def marching_users(users: int, seed: int) -> Histories:
+    """Users who go from an item to the one after it, from anywhere, around the catalogue."""
+    first = np.random.default_rng(seed).integers(ITEMS, size=(users, 1))
+    return users_of((first + np.arange(12)) % ITEMS)
+
+
+def surprise(choice: LogLinearChoice, histories: Histories) -> float:
+    """Mean nats of all events but the first ones."""
+    late = np.arange(len(histories.items)) % histories.lengths[0] > 0
+    return float(choice.ranks(histories)[1][late].mean())
+
+
+def fitted(channels: list[str], fitting: Histories, cross_fit: bool) -> LogLinearChoice:
+    def of(events: Histories) -> list[Channels]:
+        known = {
+            "ease": [ease_channel(events, ITEMS, 5.0)],
+            "order": order_channels(events, ITEMS),
+        }
+        return [channel for name in channels for channel in known[name]]
+
+    even = np.arange(len(fitting)) % 2 == 0
+    halves = [fitting.take(np.flatnonzero(part)) for part in (even, ~even)]
+    parts = [(halves[0], halves[1]), (halves[1], halves[0])] if cross_fit else [(fitting, fitting)]
+    head, popularity = np.arange(ITEMS), np.full(ITEMS, 1 / ITEMS)
+    return LogLinearChoice.fit(of, fitting, parts, head, popularity, seed=0)
+
+
+def test_slopes_are_not_those_of_users_known_by_heart() -> None:
+    """Where items tell nothing of each other, popularity (here: nothing) is the truth."""
+    fitting, fresh = random_users(60, seed=0), random_users(60, seed=1)
+    truth = np.log(ITEMS - np.arange(1, 15)).mean()
+    assert surprise(fitted(["ease"], fitting, cross_fit=True), fresh) < truth + 0.02
+    assert surprise(fitted(["ease"], fitting, cross_fit=False), fresh) > truth + 0.05
+
+
+def test_what_follows_what_is_found() -> None:
+    fitting, fresh = marching_users(60, seed=0), marching_users(60, seed=1)
+    choice = fitted(["ease", "order"], fitting, cross_fit=True)
+    rank, _ = choice.ranks(fresh)
+    assert (rank[np.arange(len(rank)) % 12 > 0] == 0).mean() > 0.99
+    assert surprise(choice, fresh) < 0.1
+
+
+def test_order_channels_by_hand() -> None:
+    """Two users met 0, 1, 2 in this order, a third one 2 and 3."""
+    events = Histories(
+        np.array(["a", "b", "c"]),
+        np.array([0, 3, 6, 8]),
+        np.array([0, 1, 2, 0, 1, 2, 2, 3]),
+        np.zeros(8, np.int64),
+    )
+    followers, preceded, near, wide = (weights for weights, _ in order_channels(events, 4))
+    # Pairs and their weights: 0-1 and 1-2 2, 0-2 2 * 1/2, 2-3 1; their sum is 6.
+    pairs = np.array([[0, 2, 1, 0], [0, 0, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]], float)
+    before, after = pairs.sum(1), pairs.sum(0)
+    expected = pairs + np.outer(before, after) / 6
+    expected /= np.sqrt((before + 1)[:, None] * (after + 1))
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(followers, expected, rtol=1e-6)
+    np.testing.assert_array_equal(preceded, followers.T)
+    np.testing.assert_array_equal(near, followers)  # no history is longer than its reach
+    assert wide[0, 2] / wide[0, 1] > near[0, 2] / near[0, 1]  # distance weighs less
+
+
+def test_active_users_say_less_of_what_goes_together() -> None:
+    """Items 0 and 1 share a user of two events, items 0 and 2 one of three."""
+    events = Histories(
+        np.array(["a", "b"]),
+        np.array([0, 2, 5]),
+        np.array([0, 1, 0, 2, 3]),
+        np.zeros(5, np.int64),
+    )
+    cosine, _ = cosine_channel(events, 4)
+    a, b = 1 / np.sqrt(2), 1 / np.sqrt(3)
+    assert cosine[0, 1] == pytest.approx(a / np.sqrt((a + b) * a))
+    assert cosine[0, 2] == pytest.approx(b / np.sqrt((a + b) * b))
+    assert cosine[1, 2] == cosine[0, 0] == 0
+
+
+def test_what_is_kept_is_what_is_used() -> None:
+    choice = fitted(["ease", "order"], marching_users(20, seed=0), cross_fit=True)
+    kept = choice.arrays()
+    assert kept["weights"].dtype == np.float16
+    again = LogLinearChoice.of_arrays(kept)
+    assert (again.weights == choice.weights).all() and again.weights.dtype == np.float32
+    weights = np.array([0.0, 1.0, 0.1], np.float32)
+    assert rounded(rounded(weights)).tolist() == rounded(weights).tolist()
