@@ -151,44 +151,45 @@ class LogLinearChoice:
         self,
         scores: F32,
         met: NDArray[np.bool_],
-        count: NDArray[np.int64],
+        count: I64,
         popularity_discount: float = 0.0,
         order: int = NEXT,
+        rows: I64 | None = None,
     ) -> F64:
         """Log-probabilities over the catalogue, consumed items -inf.
 
         Args:
-            scores: Shape (rows, channels, head).
-            met: What each row consumed, shape (rows, items).
-            count: Events of each row, shape (rows,).
+            scores: Shape (users, channels, head).
+            met: What each user consumed, shape (users, items).
+            count: Events of each user, shape (users,).
             popularity_discount: Part of log-popularity taken out of them, 0…1.
             order: NEXT for what comes next, LATER for what comes at any time.
+            rows: Users asked about, by default all.
 
         Returns:
-            Shape (rows, items); all -inf for a row that consumed everything.
+            Shape (rows, items); all -inf for a user who consumed everything.
         """
-        out = np.empty(met.shape)
-        covers_all = len(self.head) == met.shape[1]
-        for at in range(0, len(out), chunk := max(1, CELLS // (8 * met.shape[1]))):
-            part = slice(at, at + chunk)
+        rows = np.arange(len(met)) if rows is None else rows
+        n_items = met.shape[1]
+        out = np.empty((len(rows), n_items))
+        per_floor = (1 / self.floor[:, None]).astype(np.float32)
+        for at in range(0, len(rows), chunk := max(1, CELLS // (32 * n_items))):
+            part = rows[at : at + chunk]
             slopes = self.slopes[order, 0] + _length(count[part])[:, None] * self.slopes[order, 1]
+            logs = scores[part] * per_floor  # (chunk, channels, head)
+            np.log(np.maximum(logs, 1, out=logs), out=logs)
+            logs *= slopes[:, :-1, None].astype(np.float32)
             raw = (slopes[:, -1:] - popularity_discount) * self.log_popularity
-            total = np.zeros(scores[part, 0].shape, np.float32)
-            for c, floor in enumerate(self.floor):
-                logs = scores[part, c] * np.float32(1 / floor)
-                np.log(np.maximum(logs, 1, out=logs), out=logs)
-                logs *= slopes[:, c : c + 1].astype(np.float32)
-                total += logs
-            if covers_all:
-                raw += total
+            if len(self.head) == n_items:
+                raw += logs.sum(1)
             else:
-                raw[:, self.head] += total
+                raw[:, self.head] += logs.sum(1)
             raw[met[part]] = -np.inf
             top = raw.max(1, keepdims=True)
             top[np.isneginf(top)] = 0.0
             with np.errstate(divide="ignore"):
                 whole = np.log(np.exp(raw - top).sum(1, keepdims=True)) + top
-            out[part] = np.where(np.isneginf(whole), -np.inf, raw - whole)
+            out[at : at + chunk] = np.where(np.isneginf(whole), -np.inf, raw - whole)
         return out
 
     def scores_of(self, histories: Histories) -> F32:

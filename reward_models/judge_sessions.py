@@ -54,7 +54,7 @@ class JudgeStates:
     def utilities(self, rows: I64) -> F64:
         """Log-probabilities over the catalogue, consumed -inf, shape (rows, items)."""
         return self.judge.choice.utilities(
-            self.scores[rows], self.met[rows], self.count[rows], self.discount
+            self.scores, self.met, self.count, self.discount, rows=rows
         )
 
     def react(self, rows: I64, items: I64, uniforms: F64) -> I64:

@@ -255,7 +255,16 @@ class AlsJudge(Judge):
     """
 
     kind = "als"
-    kin = ("als", "ease", "item_knn")
+    kin = (
+        "als",
+        "explicit_als",
+        "ease",
+        "ease_feedback",
+        "item_knn",
+        "user_knn",
+        "text_knn",
+        "followers",
+    )
     _factors = FACTORS
     _levels = KernelLogit
 
@@ -278,7 +287,7 @@ class BoostedJudge(Judge):
     """
 
     kind = "boosted"
-    kin = ("item_knn",)
+    kin = ("item_knn", "user_knn", "text_knn", "followers")
     _factors = 0
     _levels = BlendedLevels
 
