@@ -31,6 +31,9 @@ thousand weights a member."""
 BASE_EPOCHS, BASE_BATCH, BASE_RATE = 12, 512, 2e-3
 """Passes over those events, events a step and peak learning rate of the feedback base."""
 
+LINEAR_SLATES = 50_000
+"""Slates to which the linear part of the appeal is fitted at most: each of its steps takes all."""
+
 LEAST_STEPS, MOST_STEPS = 100, 3000
 """Steps of the feedback base, whatever the size of the log."""
 
@@ -165,15 +168,26 @@ def _fit_appeal(
     chosen, heads = torch.cat([part[3] for part in parts]), model.slates
     x = model.scaled(x)
     base = heads.appeal_base
-    assert base.linear is not None
-    nn.init.zeros_(base.linear.weight)
-    nn.init.zeros_(base.linear.bias)
+    linear = base.linear
+    assert linear is not None
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+    def surprise(appeal: Tensor, rows: Tensor | slice) -> Tensor:
+        options = nn.functional.pad(appeal.masked_fill(~there[rows], -torch.inf), (1, 0))
+        return -options.log_softmax(-1).gather(1, chosen[rows, None] + 1).mean()
 
     def loss(rows: Tensor) -> Tensor:
-        appeal = heads.base_appeal(x[rows], places[rows]).masked_fill(~there[rows], -torch.inf)
-        options = nn.functional.pad(appeal, (1, 0)).log_softmax(-1)
-        return -options.gather(1, chosen[rows, None] + 1).mean()
+        return surprise(heads.base_appeal(x[rows], places[rows]), rows)
 
+    # The linear part first: beyond what the log shows, where policies go, it goes on as it
+    # began, and the hidden layer levels off.
+    few = slice(None, None, max(1, math.ceil(len(x) / LINEAR_SLATES)))
+    at = places[few].clamp(max=heads.places - 1)
+    _minimise(
+        nn.ModuleList([linear, heads.place]),
+        lambda: surprise(linear(x[few])[..., 0] + heads.place(at)[..., 0], few),
+    )
     _descend(nn.ModuleList([base, heads.place]), [base.hidden.weight], loss, len(x), seed)
 
 
@@ -276,13 +290,14 @@ def _gate_loss(
     return -(said.masked_fill(target == 0, 0) * target).sum(-1).mean()
 
 
-def _minimise(layer: nn.Linear, loss: Callable[[], Tensor]) -> None:
-    """Fit one linear layer by L-BFGS, with a little weight decay."""
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+def _minimise(layer: nn.Module, loss: Callable[[], Tensor]) -> None:
+    """Fit what is linear by L-BFGS, with a little weight decay."""
+    weights = list(layer.parameters())
+    optimizer = torch.optim.LBFGS(weights, max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss() + 1e-4 * layer.weight.square().sum()
+        value = loss() + 1e-4 * sum(w.square().sum() for w in weights if w.dim() > 1)
         value.backward()
         return value
 

@@ -376,7 +376,8 @@ class BehaviourModel(BertPreTrainedModel):
             length: Events in the block, shape (users,).
             earlier: Sums over the events before the block: gram (of outer products of
                 regressors), moment, levels, recent, met, ease, coming (as in `Statistics`),
-                opinion (users, events, 2), and item_weights (users, 2 + interests, items): of a
+                latest (users, LATEST), items oldest first and -1 for none, opinion (users,
+                events, 2), and item_weights (users, 2 + interests, items): of a
                 mean, of a mean of liking, of interests.
             rank: When each item is met: its place in the block, -1 before it, `window` after
                 it, a larger number never; shape (users, items), int64.

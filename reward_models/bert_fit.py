@@ -20,6 +20,7 @@ from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings, Size
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.plainer_heads import give_way
 from audience.reward_models.quality_choice import tune_ease
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.quality_feedback import tune_als
@@ -132,10 +133,12 @@ class BertFit:
         )
         starts = {name: pseudonymous(data.histories[name], name) for name in POPULATIONS}
         users = BertUserModel(model, data.catalogue, data.scale, starts).to(self.device)
+        gave_way = give_way(users, measures)
         if size.tilt_users:
             self._say("free-running choice")
             fit_tilt(users, validating, fitting, crossed, folds, size.tilt_users, settings.seed)
-        return users, tuned | {"window": window, "members": model.config.members, "order": order}
+        chosen = {"window": window, "members": model.config.members, "order": order}
+        return users, tuned | chosen | ({"gave_way": gave_way} if gave_way else {})
 
     def _say(self, text: str) -> None:
         if self.verbose:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from audience.reward_models.about_users import NOTE_DECAY, NOTE_PRIOR
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
+from audience.reward_models.text_nearness import latest_axes_at_places
 from audience.reward_models.user_statistics import Known
 
 if TYPE_CHECKING:
     from audience.reward_models.behaviour import BehaviourModel
 
-OF_USERS = ("covariance", "moment", "levels", "recent", "met")
-"""What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
+OF_USERS = ("covariance", "moment", "levels", "recent", "met", "latest")
+"""What is known of a user whatever the item: fields of `Known`."""
 
 OF_NAMES = ("context", "note_mean", "note_last")
 """What is known of a user by name: features, the shrunk mean of the latest notes, the last."""
@@ -46,6 +47,8 @@ def places_of(
     fading = fading_weights(n, inputs.decays)[..., :-1]  # (decays, places, events)
     since = inputs.decays ** torch.arange(n, device=items.device)[:, None]
     axes = inputs.design[each, items][..., -TEXT_AXES:]
+    latest = earlier["latest"]
+    before = inputs.design[fold[:, None], latest.clamp(min=0)][..., -TEXT_AXES:]
     moods = torch.einsum("dts,usc->utcd", fading, recent)
     met = torch.einsum("dts,usx->utdx", fading, axes)
     return {
@@ -54,6 +57,7 @@ def places_of(
         "levels": before_each(onehot, earlier["levels"]),
         "recent": moods + earlier["recent"][:, None] * since[:, None],
         "met": met + earlier["met"][:, None] * since[..., None],
+        "latest": latest_axes_at_places(before * (latest >= 0)[..., None], axes),
         "residual": recent[..., 0],
     } | _of_names(model, about, items)
 

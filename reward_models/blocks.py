@@ -18,6 +18,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import DECAYS, REACH, TEXT_AXES, CollaborativeInputs
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.signals import Signals, taken
+from audience.reward_models.text_nearness import LATEST
 
 NEVER = 2**31
 """Rank of an item that the user never meets."""
@@ -251,6 +252,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
             "opinion": padded("opinion", 0, np.float32),
             "ease": self._ease([row["seen"] for row in rows], fold),
             "coming": self._coming([row["latest"] for row in rows], fold),
+            "latest": _left_filled([row["latest"][:LATEST] for row in rows]),
         }
         batch = {
             "items": padded("items", 0, np.int64),
@@ -314,6 +316,14 @@ class BlockDataset(Dataset[dict[str, Any]]):
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack rows by the data set that they come from: a Trainer has one collator for all."""
     return rows[0]["dataset"].collate(rows)
+
+
+def _left_filled(latest: list[NDArray[np.int64]]) -> Tensor:
+    """Items of each row's latest events, which come newest first, oldest first: (rows, LATEST)."""
+    filled = np.full((len(latest), LATEST), -1)
+    for row, items in zip(filled, latest, strict=True):
+        row[LATEST - len(items) :] = items[::-1]
+    return torch.from_numpy(filled)
 
 
 def _shown(

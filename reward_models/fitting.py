@@ -23,6 +23,7 @@ from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import PRESETS, FitSettings
 from audience.reward_models.judges import Judge, fit_judge
 from audience.reward_models.log import InteractionLog
+from audience.reward_models.plainer_heads import GIVEN_WAY
 from audience.reward_models.quality import quality
 from audience.reward_models.session_lengths import session_lengths
 from audience.reward_models.simulation import simulation_quality
@@ -65,7 +66,9 @@ def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> Ber
         log.name,
         settings=written | chosen,
         measured=quality(users, measures),
-        assumptions=_assumptions(log, getattr(users, "learned", frozenset())) + _tilted(users),
+        assumptions=_assumptions(log, getattr(users, "learned", frozenset()))
+        + [GIVEN_WAY[head] for head in chosen.get("gave_way", [])]
+        + _tilted(users),
     )
     if settings.preset == "full" and len(measures.test):
         card["simulation"] = simulation_quality(

@@ -120,3 +120,32 @@ class SlateHeads(nn.Module):
         given = nn.functional.one_hot(level, self.levels).to(features.dtype)
         mean = self.dwell_base(torch.cat([features, given], -1))[..., 0, 0]
         return mean, self.dwell_spread.exp().expand(mean.shape)
+
+    def leave_by_answer(self) -> None:
+        """Leave as often as after the same feedback in the log from now on, whatever the state."""
+        with torch.no_grad():
+            self.leave_out.weight.zero_()
+            self.leave_out.bias.zero_()
+
+    def leave_at(self, after_choice: float, after_skip: float | None) -> None:
+        """Leave at these rates from now on, whatever the state and the feedback.
+
+        Args:
+            after_choice: Probability of leaving after something was chosen, between 0 and 1.
+            after_skip: The same after nothing was; None: as after a choice.
+        """
+        self.leave_by_answer()
+        rates = [after_choice] * self.levels
+        rates.append(after_choice if after_skip is None else after_skip)
+        with torch.no_grad():
+            self.leave_base.weight.copy_(torch.tensor(rates).logit()[:, None])
+
+    def dwell_at(self, mean: float, std: float) -> None:
+        """Log dwell times of this mean and standard deviation from now on, whatever the item."""
+        base = self.dwell_base
+        assert base.linear is not None
+        with torch.no_grad():
+            base.out.zero_()
+            base.linear.weight.zero_()
+            base.linear.bias.fill_(mean)
+            self.dwell_spread.fill_(math.log(std))
