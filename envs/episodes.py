@@ -170,7 +170,7 @@ class Episodes(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         reward = np.sum([np.zeros(self.num_envs), *parts.values()], axis=0)
         leaves = response.leave & active
         terminated = leaves & (self.session == self.sessions_per_episode - 1)
-        over = (self.steps >= self.step_limit) | (self._observed.remaining < self.slate_size)
+        over = (self.steps >= self.step_limit) | (self._observed.open.remaining < self.slate_size)
         truncated = over & ~terminated & active
         returns = leaves & ~terminated & ~truncated
         seconds = self.seconds_per_step + np.nan_to_num(response.dwell_seconds)

@@ -236,7 +236,11 @@ class RecommendVectorEnv(Saved):
 
         self._sessions = self.users.open(self.num_envs, self.slate_size, self.assumptions)
         self._observed = ObservedHistories(
-            self.num_envs, n_items, self.history_size, self.repeats == "allowed"
+            self.num_envs,
+            n_items,
+            self.history_size,
+            self.repeats == "allowed",
+            whole=self.candidates is None or hasattr(self._sessions, "open_items"),
         )
         self._streams = Streams(self.num_envs)
         self._finished = np.zeros(self.num_envs, np.bool_)
@@ -345,9 +349,9 @@ class RecommendVectorEnv(Saved):
 
     def _open(self) -> NDArray[np.bool_]:
         """Which items, or candidates, may be recommended, shape (num_envs, items or C)."""
-        return (
-            self._observed.open if self.candidates is None else self.candidates.mask(self._observed)
-        )
+        if self.candidates is None:
+            return self._observed.open.masks()
+        return self.candidates.mask(self._observed)
 
     def _renew_candidates(self) -> None:
         if self.candidates is not None:
