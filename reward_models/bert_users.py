@@ -144,14 +144,9 @@ class BertUserModel:
     def to(self, device: str | torch.device) -> BertUserModel:
         """Move to a device (in place)."""
         torch.nn.Module.to(self.model, device)
-        self.refresh()
-        return self
-
-    def refresh(self) -> None:
-        """Forget what was computed from the model's weights: they have changed."""
         self._engines.clear()
         self._memos.clear()
-        self._outside.clear()
+        return self
 
     def engine(self, popularity_discount: float = 0.0) -> BehaviourEngine:
         """What runs the model, made once: it holds all item vectors of a model that is fitted.

@@ -138,12 +138,14 @@ class BehaviourEngine:
             self._note(states, rows, notes)
             notes = notes[:, None]
         model.inputs.add(states.statistics, rows, items, levels, model.level_values)
-        kept = states.interests[rows] * model.interest_decays[:, None]
-        states.interests[rows] = kept + self.vectors[items][:, None]
-        position = states.cache.length[rows] - 1
+        kept = states.interests.index_select(0, rows) * model.interest_decays[:, None]
+        kept += self.vectors.index_select(0, items)[:, None]
+        states.interests.index_copy_(0, rows, kept)
+        position = states.cache.length.index_select(0, rows) - 1
         tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None], notes)
-        states.hidden[rows] = append(self.blocks, states.cache, rows, tokens)[:, 0]
-        states.stale[rows] = True
+        hidden = append(self.blocks, states.cache, rows, tokens)[:, 0]
+        states.hidden.index_copy_(0, rows, hidden)
+        states.stale.index_fill_(0, rows, True)
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
         """Probability of each feedback level for items asked of rows, by each member.
@@ -161,7 +163,7 @@ class BehaviourEngine:
     def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Feedback logits (m, q, members, levels), and scaled features (m, q, features)."""
         model, features = self.model, self._features(states, rows, items)
-        interests = states.interests[rows][:, None]
+        interests = states.interests.index_select(0, rows)[:, None]
         tokens = model.query_tokens(self.vectors[items], features, interests)
         hidden = ask(self.blocks, states.cache, rows, tokens)
         return model.feedback_logits(hidden, features), features

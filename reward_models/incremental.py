@@ -14,6 +14,9 @@ from torch import Tensor
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.frozen import FrozenBlock
 
+PARTS, LEAST_ROWS = 4, 64
+"""Parts of a past, and rows of one: fewer cost more in calls than they spare."""
+
 
 @dataclass
 class Cache:
@@ -52,15 +55,35 @@ class Cache:
 class Past:
     """A copy of what some rows hold, with a place more in each for a token of its own.
 
+    Rows stand by rising length, in parts, each as wide as its longest row: most sessions are
+    short, and what is copied and attended to beside them is lost.
+
     Attributes:
-        rows: Which, shape (m,).
+        asked: The rows as they were asked, shape (m,).
+        order: Which of them stands at each place, shape (m,).
+        rows: The rows in this order, shape (m,).
         length: Tokens of each, shape (m,).
-        unseen: Additive mask of the places beyond each row's own token, shape (m, 1, places).
+        parts: The parts, in this order.
+    """
+
+    asked: Tensor
+    order: Tensor
+    rows: Tensor
+    length: Tensor
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a past.
+
+    Attributes:
+        at: Place of each row's own token, shape (m, 1, d).
+        unseen: Additive mask of the places beyond it, shape (m, 1, places).
         pairs: Keys and values by layer, each (m, places, d).
     """
 
-    rows: Tensor
-    length: Tensor
+    at: Tensor
     unseen: Tensor
     pairs: list[tuple[Tensor, Tensor]]
 
@@ -90,7 +113,7 @@ def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
     t = tokens.shape[1]
     if t == 1:
         past = cache.taken
-        if past is None or not torch.equal(past.rows, rows):
+        if past is None or not torch.equal(past.asked, rows):
             past = _past(cache, rows)
         cache.taken = None
         hidden = _one(blocks, past, tokens[:, 0], cache)[:, None]
@@ -121,16 +144,22 @@ def ask(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -
 
 
 def _past(cache: Cache, rows: Tensor) -> Past:
-    length = cache.length.index_select(0, rows)
-    places = 1 + int(length.max()) if len(rows) else 1
-    place = torch.arange(places, device=length.device)
-    unseen = cache.keys[0].new_zeros(len(rows), places)
-    unseen.masked_fill_(place > length[:, None], torch.finfo(unseen.dtype).min)
-    pairs = [
-        (keys[:, :places].index_select(0, rows), values[:, :places].index_select(0, rows))
-        for keys, values in zip(cache.keys, cache.values, strict=True)
-    ]
-    return Past(rows, length, unseen[:, None], pairs)
+    length, order = cache.length.index_select(0, rows).sort(stable=True)
+    ordered = rows.index_select(0, order)
+    size = max(1, -(-len(rows) // PARTS), LEAST_ROWS)
+    parts = []
+    for own, count in zip(ordered.split(size), length.split(size), strict=True):
+        places = 1 + int(count[-1]) if len(count) else 1
+        place = torch.arange(places, device=count.device)
+        unseen = cache.keys[0].new_zeros(len(own), places)
+        unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
+        pairs = [
+            (keys[:, :places].index_select(0, own), values[:, :places].index_select(0, own))
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        ]
+        at = count[:, None, None].expand(-1, 1, cache.keys[0].shape[-1])
+        parts.append(Part(at, unseen[:, None], pairs))
+    return Past(rows, order, ordered, length, parts)
 
 
 def _one(
@@ -141,22 +170,26 @@ def _one(
     The heads of a row are rows of one product: each holds its own part of the query and zeros
     elsewhere. A product a head, over a few dozen places, costs more than these zeros.
     """
-    at = past.length[:, None, None].expand(-1, 1, hidden.shape[-1])
-    place = None
-    if keep is not None:
-        place = past.rows * keep.keys[0].shape[1] + past.length
-    for layer, (block, (keys, values)) in enumerate(zip(blocks, past.pairs, strict=True)):
+    hidden = hidden.index_select(0, past.order)
+    sizes = [len(part.at) for part in past.parts]
+    for layer, block in enumerate(blocks):
         query, key, value = block.split(hidden)
-        keys.scatter_(1, at, key[:, None])
-        values.scatter_(1, at, value[:, None])
-        if keep is not None and place is not None:
+        if keep is not None:
+            place = past.rows * keep.keys[layer].shape[1] + past.length
             keep.keys[layer].flatten(0, 1).index_copy_(0, place, key)
             keep.values[layer].flatten(0, 1).index_copy_(0, place, value)
         queries = query[:, None] * block.heads  # (m, heads, d)
-        weights = torch.baddbmm(past.unseen, queries, keys.transpose(1, 2)).softmax(-1)
-        context = torch.bmm(weights, values).mul_(block.heads).sum(1)
-        hidden = block.close(hidden, context)
-    return hidden
+        found = []
+        of_parts = (whole.split(sizes) for whole in (queries, key[:, None], value[:, None]))
+        for part, asks, own_key, own_value in zip(past.parts, *of_parts, strict=True):
+            keys, values = part.pairs[layer]
+            keys.scatter_(1, part.at, own_key)
+            values.scatter_(1, part.at, own_value)
+            weights = torch.baddbmm(part.unseen, asks, keys.transpose(1, 2)).softmax(-1)
+            found.append(torch.bmm(weights, values))
+        context = found[0] if len(found) == 1 else torch.cat(found)
+        hidden = block.close(hidden, context.mul_(block.heads).sum(1))
+    return torch.empty_like(hidden).index_copy_(0, past.order, hidden)
 
 
 def _several(

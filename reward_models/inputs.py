@@ -174,18 +174,20 @@ class CollaborativeInputs(nn.Module):
             items: The items asked about, shape (m, q).
             level_values: Value of each level, shape (levels,).
         """
-        events, used = statistics.events(rows)  # (m, width)
-        given = statistics.given[:, : events.shape[1]].index_select(0, rows)
-        residual = level_values[given] - self.base[0, events]
+        count = statistics.count[rows]
+        width = int(count.max()) if len(rows) else 0
+        events = statistics.items[rows, :width]  # (m, width)
+        residual = level_values[statistics.given[rows, :width]] - self.base[0, events]
+        used = torch.arange(width, device=items.device) < count[:, None]
         near = self.pairs(self.neighbours, torch.zeros_like(rows), events, items)
         near = near * used[:, :, None]  # (m, width, q)
         opinion = torch.stack([(near * residual[..., None]).sum(1), near.sum(1)], -1)
         return Known(
-            statistics.covariance.index_select(0, rows),
-            statistics.moment.index_select(0, rows),
-            statistics.levels.index_select(0, rows),
-            statistics.recent.index_select(0, rows),
-            statistics.met.index_select(0, rows),
+            statistics.covariance[rows],
+            statistics.moment[rows],
+            statistics.levels[rows],
+            statistics.recent[rows],
+            statistics.met[rows],
             opinion,
             self.scores_at(statistics.ease, rows, items),
             self.scores_at(statistics.coming, rows, items),

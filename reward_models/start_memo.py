@@ -33,6 +33,7 @@ class StartMemo:
         self._size = starts if starts <= MOST and not config.context_dim + config.note_dim else 0
         self._kept: UserStates | None = None
         self._row: dict[bytes, int] = {}
+        self._tilt = self._version()
 
     def begin(self, states: UserStates, rows: torch.Tensor, histories: Histories) -> None:
         """Begin these rows anew with these histories; as `BehaviourEngine.encode`."""
@@ -40,6 +41,8 @@ class StartMemo:
         if len(rows) > self._size or histories.lengths.max(initial=0) > most:
             self._engine.encode(states, rows, histories)
             return
+        if self._tilt != self._version():  # while it is fitted
+            self._row, self._tilt = {}, self._version()
         if self._kept is None:
             self._kept = self._engine.new_states(self._size, most)
         keys = _keys(histories, most)
@@ -51,6 +54,10 @@ class StartMemo:
             self._learn(self._kept, fresh, histories)
         theirs = torch.tensor([self._row[key] for key in keys], device=rows.device)
         states.put(rows, self._kept, theirs)
+
+    def _version(self) -> int:
+        """Changes with the weights of the tilt, which kept normalisers hang on."""
+        return self._engine.model.tilt.weights._version
 
     def _learn(self, kept: UserStates, fresh: dict[bytes, int], histories: Histories) -> None:
         first = len(self._row)

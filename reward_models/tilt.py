@@ -100,10 +100,11 @@ class ChoiceTilt(nn.Module):
 
     def context(self, statistics: Statistics, rows: Tensor) -> TiltContext:
         """What is known of some users (m,)."""
-        events, there = statistics.events(rows)
-        count = there.sum(1)
-        age = count[:, None] - 1 - torch.arange(events.shape[1], device=rows.device)
-        used = there.to(self.bases.dtype)
+        count = statistics.count[rows]
+        width = int(count.max()) if len(rows) else 0
+        events = statistics.items[rows, :width]
+        age = count[:, None] - 1 - torch.arange(width, device=rows.device)
+        used = (age >= 0).to(self.bases.dtype)
         fresh = used * (age < RECENT)
         popularity, feedback = self.bases[events, 0], self.bases[events, -1]
 
@@ -111,23 +112,21 @@ class ChoiceTilt(nn.Module):
             return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
 
         met = mean(popularity, used)
-        # The latest RECENT events, the last of them first.
-        place = count[:, None] - 1 - torch.arange(RECENT, device=rows.device)
-        latest = events.gather(1, place.clamp(min=0)) if events.shape[1] else place
-        share = (place >= 0).to(self.bases.dtype)
-        directions = self.directions[latest.clamp(min=0)] * share[..., None]
+        newest = (used * (age == 0))[..., None]
+        directions = self.directions[events]
         of_user = [
             torch.ones_like(met),
             met,
-            self.bases[latest[:, 0].clamp(min=0), 0] * share[:, 0],
+            (popularity * newest[..., 0]).sum(1),
             mean(popularity, fresh),
             mean(feedback, used),
             2 * (count.to(met.dtype).log1p() / 4 - 0.8),
         ]
+        share = fresh / fresh.sum(1, keepdim=True).clamp(min=1)
         return TiltContext(
             torch.stack(of_user, -1),
-            directions[:, 0],
-            directions.sum(1) / share.sum(1, keepdim=True).clamp(min=1),
+            (directions * newest).sum(1),
+            (directions * share[..., None]).sum(1),
         )
 
     def mixed(self, context: TiltContext) -> Tensor:

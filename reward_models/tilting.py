@@ -94,7 +94,6 @@ def fit_tilt(
                 mean += tilt.weights.cpu() / len(wanted)
     with torch.no_grad():
         tilt.weights.copy_(mean)
-    users.refresh()
 
 
 def _with_inputs(users: BertUserModel, crossed: CollaborativeInputs, fold: int) -> BertUserModel:

@@ -84,8 +84,29 @@ def test_only_what_is_new_is_encoded(
     assert encoded == [2, 3, 2, 1, 1]
 
 
-def test_changed_weights_are_seen(planted_users: BertUserModel) -> None:
+@torch.inference_mode()
+def test_a_changed_tilt_is_seen(planted_users: BertUserModel, engine: BehaviourEngine) -> None:
+    memo, starts = StartMemo(engine, 50), planted_users.starts("fitting").take(np.arange(4))
+    weights, rows = engine.model.tilt.weights, torch.arange(4)
+    before = weights.clone()
+    slates = torch.arange(30, 34)[:, None]
+    said = []
+    try:
+        for shift in (0.0, 1.0):
+            weights += shift
+            for begin in (memo.begin, engine.encode):
+                states = engine.new_states(4)
+                begin(states, rows, starts)
+                said.append(engine.appeals(states, rows, slates))
+    finally:
+        weights.copy_(before)
+    torch.testing.assert_close(said[0], said[1])
+    torch.testing.assert_close(said[2], said[3])
+    assert not torch.allclose(said[0], said[2], atol=1e-3)
+
+
+def test_all_sessions_of_some_users_share_their_starts(planted_users: BertUserModel) -> None:
     memo = planted_users.start_memo(0.0)
     assert planted_users.start_memo(0.0) is memo
-    planted_users.refresh()
+    planted_users.to(planted_users.device)  # weights may have moved
     assert planted_users.start_memo(0.0) is not memo
