@@ -15,6 +15,7 @@ from audience.benchmarks.speed_views import Taken, View, valid_actions
 from audience.envs import RecommendEnv
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.frozen import frozen
 from audience.reward_models.incremental import append, ask, new_cache
 from audience.reward_models.users import UserModel
 
@@ -37,7 +38,7 @@ class BareForward:
     """
 
     def __init__(self, model: BehaviourModel, users: int) -> None:
-        self.model = model
+        self.model, self._blocks = model, frozen(model)
         generator = torch.Generator().manual_seed(0)
         self._cache = new_cache(model, users)
         for kept in (*self._cache.keys, *self._cache.values):
@@ -62,8 +63,8 @@ class BareForward:
         self._cache.length.copy_(self._length)
         self._wait()
         began = time.perf_counter()
-        ask(self.model, self._cache, own, tokens)
-        append(self.model, self._cache, own, tokens)
+        ask(self._blocks, self._cache, own, tokens)
+        append(self._blocks, self._cache, own, tokens)
         self._wait()
         return time.perf_counter() - began
 

@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from audience.envs.open_items import OpenItems
 from audience.reward_models.histories import Histories
 from audience.reward_models.users import Response
 
@@ -44,21 +45,22 @@ class ObservedHistories:
         n_items: Size of the catalogue.
         window: Events of the window.
         repeats: Whether what was consumed stays open.
+        whole: See `OpenItems`.
 
     Attributes:
         items: Catalogue indices, oldest first, left-aligned, 0 past the end, shape (slots, window).
         levels: Their feedback levels, likewise.
         lengths: Events in the window, shape (slots,).
-        open: Which items may be recommended, shape (slots, items).
-        remaining: Number of open items, shape (slots,).
+        open: Which items may be recommended.
     """
 
-    def __init__(self, slots: int, n_items: int, window: int, repeats: bool = False) -> None:
+    def __init__(
+        self, slots: int, n_items: int, window: int, repeats: bool = False, whole: bool = True
+    ) -> None:
         self.items = np.zeros((slots, window), np.int64)
         self.levels = np.zeros((slots, window), np.int64)
         self.lengths = np.zeros(slots, np.int64)
-        self.open = np.ones((slots, n_items), np.bool_)
-        self.remaining = np.full(slots, n_items, np.int64)
+        self.open = OpenItems(slots, n_items, whole)
         self._repeats = repeats
 
     def start(
@@ -76,10 +78,9 @@ class ObservedHistories:
         """
         window = self.items.shape[1]
         self.items[slots], self.levels[slots], self.lengths[slots] = histories.padded(window)
-        self.open[slots] = True if among is None else among
+        self.open.reset(slots, among)
         if not self._repeats:
-            self.open[np.repeat(slots, histories.lengths), histories.items] = False
-        self.remaining[slots] = self.open[slots].sum(axis=1)
+            self.open.close(np.repeat(slots, histories.lengths), histories.items)
 
     def append(self, response: Response) -> None:
         """Add what was chosen, where something was; a full window drops its oldest event."""
@@ -93,8 +94,7 @@ class ObservedHistories:
         self.items[slots, place], self.levels[slots, place] = item, response.level[slots]
         self.lengths[slots] += 1
         if not self._repeats:
-            self.remaining[slots] -= self.open[slots, item]
-            self.open[slots, item] = False
+            self.open.close(slots, item)
 
     def observe(self, rows: Rows = ALL) -> Observation:
         """The events of these rows, batched; new arrays, which later steps leave alone."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,29 +21,23 @@ from audience.envs.observations import Observation, ObservedHistories, observati
 from audience.envs.parts import checked_repeats, checked_reward, new_actions, new_candidates
 from audience.envs.picture import picture
 from audience.envs.screen import screen
-from audience.envs.starts import Starts, Wishes, written_histories
-from audience.envs.states import restore, state_of
+from audience.envs.starts import Starts, Wishes
+from audience.envs.states import Saved
 from audience.envs.steps import Step
 from audience.envs.uniforms import Streams
-from audience.reward_models.histories import Histories
-from audience.reward_models.rewards import Parts, RewardContext, RewardFunction, unit_rows
+from audience.reward_models.rewards import Parts, RewardFunction
 from audience.reward_models.users import (
     DRAWS,
     START_EVENTS,
     Assumptions,
     Population,
-    Response,
     UserModel,
 )
 
 RESPONSE_COLUMNS = np.arange(DRAWS)
-USER_COLUMN = np.array([DRAWS])
-"""Column of the draw of a session's user, beside those of its responses."""
-
-DAY_SECONDS = 86_400.0
 
 
-class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+class RecommendVectorEnv(Saved):
     """Recommend items to `num_envs` simulated users, who all respond in one call a step.
 
     Observation, of each user (a `Dict`; H is `history_size`, batched along a first axis):
@@ -245,7 +236,11 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
         self._sessions = self.users.open(self.num_envs, self.slate_size, self.assumptions)
         self._observed = ObservedHistories(
-            self.num_envs, n_items, self.history_size, self.repeats == "allowed"
+            self.num_envs,
+            n_items,
+            self.history_size,
+            self.repeats == "allowed",
+            whole=self.candidates is None or hasattr(self._sessions, "open_items"),
         )
         self._streams = Streams(self.num_envs)
         self._finished = np.zeros(self.num_envs, np.bool_)
@@ -338,25 +333,6 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         length = self._observed.lengths[slot]
         return self._observed.items[slot, :length], self._observed.levels[slot, :length]
 
-    @cached_property
-    def item_vectors(self) -> NDArray[np.float32] | None:
-        """Vectors of the items, of norm 1 (or 0), shape (items, dim); None where there are none.
-
-        Raises:
-            ValueError: `item_vectors` does not give one row for each item.
-        """
-        given = self._given_vectors
-        vectors = getattr(self.users, "text_vectors", None) if given is None else given
-        if vectors is None:
-            return None
-        n_items, found = len(self.users.catalogue), unit_rows(vectors)
-        if len(found) != n_items or not found.any():
-            raise ValueError(
-                f"item_vectors must have one row for each of the {n_items} items, not all of "
-                f"zeros, got shape {found.shape}"
-            )
-        return found
-
     def render(self) -> tuple[Any, ...] | None:
         """A screen of text or a picture for each user, as `render_mode` says; None without."""
         if self.render_mode is None:
@@ -364,132 +340,8 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         draw = picture if self.render_mode == "rgb_array" else screen
         return tuple(draw(self, slot) for slot in range(self.num_envs))
 
-    def get_state(self) -> dict[str, Any]:
-        """A copy of all that the coming episodes depend on, but the settings and the users.
-
-        Raises:
-            TypeError: The user model's sessions cannot tell their state.
-        """
-        return state_of(self)
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` gave, here or in an environment of the same settings.
-
-        Raises:
-            ValueError: The state is that of an environment of other settings.
-        """
-        restore(self, state)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.get_state() if self._streams.keyed.any() else None
-        return {"settings": self._settings, "state": state, "spaces": self._spaces()}
-
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        RecommendVectorEnv.__init__(self, **pickled["settings"])
-        self.__dict__.update(pickled["spaces"])
-        if pickled["state"] is not None:
-            self.set_state(pickled["state"])
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RecommendVectorEnv:
-        other = object.__new__(type(self))
-        memo[id(self)] = other
-        own = self.__getstate__()
-        # The users are shared: they hold no state of an environment.
-        other.__setstate__({**own, "spaces": deepcopy(own["spaces"], memo)})
-        return other
-
-    def _spaces(self) -> dict[str, Any]:
-        """The spaces with the state of their generators, and what registration gave."""
-        names = ("action_space", "single_action_space", "observation_space", "spec")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-    def _begin(self, which: NDArray[np.bool_], wishes: Wishes | None = None) -> None:
-        """Begin the next episode in these slots."""
-        slots = np.flatnonzero(which)
-        if len(slots) == 0:
-            return
-        self._streams.episodes[slots] += 1
-        self.steps[slots], self.session[slots], self.clock[slots] = 0, 0, 0.0
-        self._finished[slots] = False
-        for total in self._episode_parts.values():
-            total[slots] = 0.0
-        if self.in_order:
-            who = slots % len(self._starts)
-        else:
-            draw = self._streams.draw(USER_COLUMN, self.steps, slots)[:, 0]
-            who = (draw * len(self._starts)).astype(np.int64)
-        rows = self._starts.members[who]
-        if wishes is not None:
-            rows = np.where(wishes.rows[slots] >= 0, wishes.rows[slots], rows)
-            written = np.array([wishes.histories[slot] is not None for slot in slots])
-            events = [history for slot in slots if (history := wishes.histories[slot])]
-            self._start(slots[written], written_histories(events))
-            slots, rows = slots[~written], rows[~written]
-        self._start(slots, self._starts.everyone.take(rows))
-
-    def _start(self, slots: NDArray[np.int64], histories: Histories) -> None:
-        if len(slots) == 0:
-            return
-        self.user_names[slots] = histories.users
-        self._sessions.start(slots, histories)
-        open_items = getattr(self._sessions, "open_items", None)
-        among = None if open_items is None else open_items(slots)
-        self._observed.start(slots, histories, among)
-
-    def _resting(self) -> NDArray[np.bool_]:
-        """The slots whose episode finished at the last step, and begins anew at this one."""
-        if not self._streams.keyed.all():
-            raise ResetNeeded("step needs a running session: call reset() first")
-        if self._finished.any() and self.autoreset_mode is AutoresetMode.DISABLED:
-            raise ResetNeeded(
-                f"the sessions of environments {np.flatnonzero(self._finished).tolist()} have "
-                f"finished: reset them, for a vector by reset(options={{'reset_mask': ...}})"
-            )
-        return self._finished
-
-    def _context(self, slates: NDArray[np.int64]) -> RewardContext:
-        observed = self._observed
-        return RewardContext(
-            self.users.scale,
-            slates,
-            observed.items,
-            observed.levels,
-            observed.lengths,
-            lambda: self.item_vectors,
-        )
-
-    def _paid(
-        self, slates: NDArray[np.int64], response: Response, active: NDArray[np.bool_]
-    ) -> Parts:
-        """The parts of the reward, 0 where no user took part; adds them to the episode's."""
-        parts = {
-            name: np.where(active, part, 0.0)
-            for name, part in self.reward(response, self._context(slates)).items()
-        }
-        for name, part in parts.items():
-            total = self._episode_parts.setdefault(name, np.zeros(self.num_envs))
-            total += part
-        return parts
-
-    def _judge(
-        self,
-        slates: NDArray[np.int64],
-        response: Response,
-        parts: Parts,
-        active: NDArray[np.bool_],
-    ) -> Step:
-        """Whether the user stays, leaves for good or returns, and what time it is."""
-        reward = np.sum([np.zeros(self.num_envs), *parts.values()], axis=0)
-        leaves = response.leave & active
-        terminated = leaves & (self.session == self.sessions_per_episode - 1)
-        over = (self.steps >= self.step_limit) | (self._observed.remaining < self.slate_size)
-        truncated = over & ~terminated & active
-        returns = leaves & ~terminated & ~truncated
-        seconds = self.seconds_per_step + np.nan_to_num(response.dwell_seconds)
-        self.clock += np.where(active, seconds, 0.0) + returns * self.return_days * DAY_SECONDS
-        self.session += returns
-        sums = self._episode_parts
-        return Step(slates, response, parts, reward, terminated, truncated, sums)
+    def _make(self, settings: dict[str, Any]) -> None:
+        RecommendVectorEnv.__init__(self, **settings)
 
     def _named(self) -> NDArray[np.int64] | None:
         """Catalogue indices of the candidates, shape (num_envs, C); None where there are none."""
@@ -497,9 +349,9 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def _open(self) -> NDArray[np.bool_]:
         """Which items, or candidates, may be recommended, shape (num_envs, items or C)."""
-        return (
-            self._observed.open if self.candidates is None else self.candidates.mask(self._observed)
-        )
+        if self.candidates is None:
+            return self._observed.open.masks()
+        return self.candidates.mask(self._observed)
 
     def _renew_candidates(self) -> None:
         if self.candidates is not None:
@@ -527,22 +379,3 @@ class RecommendVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if self.candidates is not None:
             info["candidates"] = self.candidates.items.copy()
         return masked(info, present)
-
-    def _final(self, step: Step) -> Info:
-        """The last observation and info of the episodes that finished, before they make place."""
-        finished = step.finished
-        slots = np.flatnonzero(finished)
-        if len(slots) == 0:
-            return {}
-        self._renew_candidates()
-        batch = self._observe()
-        observations = np.full(self.num_envs, None, np.object_)
-        for slot in slots:  # Gymnasium's form: an object a finished slot
-            observations[slot] = {key: value[slot].copy() for key, value in batch.items()}
-        told = step.told(self.users.scale, finished) | self._situation(finished)
-        return {
-            "final_obs": observations,
-            "_final_obs": finished.copy(),
-            "final_info": told,
-            "_final_info": finished.copy(),
-        }

@@ -29,6 +29,7 @@ from audience.reward_models.quality_data import EventPredictions
 from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.sessions import BertSessions
+from audience.reward_models.start_memo import StartMemo
 from audience.reward_models.user_files import damaged, read_files, write_files
 from audience.reward_models.users import Assumptions, Population
 
@@ -72,6 +73,7 @@ class BertUserModel:
         self.card = card if card is not None else {}
         self._outside: dict[tuple[int, float, float], float] = {}
         self._engines: dict[float, BehaviourEngine] = {}
+        self._memos: dict[float, StartMemo] = {}
 
     @classmethod
     def fit(
@@ -143,6 +145,7 @@ class BertUserModel:
         """Move to a device (in place)."""
         torch.nn.Module.to(self.model, device)
         self._engines.clear()
+        self._memos.clear()
         return self
 
     def engine(self, popularity_discount: float = 0.0) -> BehaviourEngine:
@@ -154,6 +157,13 @@ class BertUserModel:
         if popularity_discount not in self._engines:
             self._engines[popularity_discount] = BehaviourEngine(self.model, popularity_discount)
         return self._engines[popularity_discount]
+
+    def start_memo(self, popularity_discount: float) -> StartMemo:
+        """The states in which sessions begin, which all sessions of these users share."""
+        if popularity_discount not in self._memos:
+            known = sum(len(starts) for starts in self._starts.values())
+            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), known)
+        return self._memos[popularity_discount]
 
     def starts(self, population: Population) -> Histories:
         """The first events of the users of a population, at most START_EVENTS a user."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,15 +9,11 @@ from torch import Tensor
 
 from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.choosing import Choosing
+from audience.reward_models.frozen import frozen
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import append, ask, new_cache
 from audience.reward_models.user_states import UserStates
-
-EXACT_ITEMS = 20_000
-"""Items up to which the normaliser of utilities is summed over the whole catalogue."""
-
-SAMPLED_ITEMS = 4096
-"""Rarer items drawn to stand for all where it is not."""
 
 
 class BehaviourEngine:
@@ -40,39 +34,33 @@ class BehaviourEngine:
         timed: bool | None = None,
         tilted: bool = True,
     ) -> None:
-        self.model, self.tilted = model, tilted
+        self.model = model
         self.timed = model.config.order == "time" if timed is None else timed
+        self.blocks = frozen(model)
         with torch.inference_mode():
             self.vectors = model.item_vectors()
-            self.choices = model.choice_vectors(self.vectors)
             self.looks = model.slates.look(self.vectors) if model.config.places else None
-            # All of an item that its utility is linear in, beside EASE and followers.
-            columns = [self.choices, model.item_bias.weight, model.log_popularity[:, None]]
-            if tilted:
-                columns += [model.tilt.bases, model.tilt.directions]
-            self.sides = torch.cat(columns, 1)  # (items, sides)
-        self.discount = popularity_discount
-        self._sample = _normalising_items(model)
-        items = self._sample[0]
-        self._sampled_sides = self.sides if items is None else self.sides[items]
+            self.choosing = Choosing(model, self.vectors, popularity_discount, self.timed, tilted)
 
-    def new_states(self, rows: int) -> UserStates:
-        """Room for `rows` users."""
-        config, device = self.model.config, self.model.device
-        interests = len(self.model.interest_decays)
+    def new_states(self, rows: int, events: int | None = None) -> UserStates:
+        """Room for `rows` users, with so many events at most; by default the model's window."""
+        model = self.model
+        config, new = model.config, model.item_bias.weight.new_zeros
         return UserStates(
-            self.model.inputs.empty(rows),
-            new_cache(self.model, rows),
-            torch.zeros(rows, interests, config.hidden_size, device=device),
-            torch.zeros(rows, config.hidden_size, device=device),
-            torch.zeros(rows, device=device),
-            torch.ones(rows, dtype=torch.bool, device=device),
-            np.full(rows, NOBODY, np.object_),
-            np.zeros(rows, np.int64),
-            torch.zeros(rows, config.context_dim, device=device),
-            torch.zeros(rows, config.note_dim, device=device),
-            torch.zeros(rows, device=device),
-            torch.zeros(rows, config.note_dim, device=device),
+            statistics=model.inputs.empty(rows),
+            cache=new_cache(model, rows, events),
+            interests=new(rows, len(model.interest_decays), config.hidden_size),
+            hidden=new(rows, config.hidden_size),
+            left=new(rows, self.choosing.sides.shape[1]),
+            gates=new(rows, 2),
+            normaliser=new(rows),
+            stale=torch.ones(rows, dtype=torch.bool, device=model.device),
+            names=np.full(rows, NOBODY, np.object_),
+            noted=np.zeros(rows, np.int64),
+            context=new(rows, config.context_dim),
+            note_sum=new(rows, config.note_dim),
+            note_weight=new(rows),
+            note_last=new(rows, config.note_dim),
         )
 
     def encode(
@@ -117,7 +105,7 @@ class BehaviourEngine:
         else:
             tokens = summary[:, None]
         states.cache.length[rows], states.cache.taken = 0, None
-        hidden = append(model, states.cache, rows, tokens)
+        hidden = append(self.blocks, states.cache, rows, tokens)
         states.cache.length[rows] = 1 + lengths - first
         last = hidden[torch.arange(len(rows), device=model.device), lengths - first]
         states.statistics.put(rows, everything)
@@ -150,12 +138,14 @@ class BehaviourEngine:
             self._note(states, rows, notes)
             notes = notes[:, None]
         model.inputs.add(states.statistics, rows, items, levels, model.level_values)
-        kept = states.interests[rows] * model.interest_decays[:, None]
-        states.interests[rows] = kept + self.vectors[items][:, None]
-        position = states.cache.length[rows] - 1
+        kept = states.interests.index_select(0, rows) * model.interest_decays[:, None]
+        kept += self.vectors.index_select(0, items)[:, None]
+        states.interests.index_copy_(0, rows, kept)
+        position = states.cache.length.index_select(0, rows) - 1
         tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None], notes)
-        states.hidden[rows] = append(model, states.cache, rows, tokens)[:, 0]
-        states.stale[rows] = True
+        hidden = append(self.blocks, states.cache, rows, tokens)[:, 0]
+        states.hidden.index_copy_(0, rows, hidden)
+        states.stale.index_fill_(0, rows, True)
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
         """Probability of each feedback level for items asked of rows, by each member.
@@ -173,34 +163,24 @@ class BehaviourEngine:
     def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Feedback logits (m, q, members, levels), and scaled features (m, q, features)."""
         model, features = self.model, self._features(states, rows, items)
-        interests = states.interests[rows][:, None]
+        interests = states.interests.index_select(0, rows)[:, None]
         tokens = model.query_tokens(self.vectors[items], features, interests)
-        hidden = ask(model, states.cache, rows, tokens)
+        hidden = ask(self.blocks, states.cache, rows, tokens)
         return model.feedback_logits(hidden, features), features
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""
-        count = states.statistics.count[rows].to(states.hidden.dtype)
-        return self.model.states(states.hidden[rows], states.interests[rows], count)
+        return self.choosing.states(states, rows)
 
     def utilities(self, states: UserStates, rows: Tensor) -> Tensor:
         """Log-probability of each item to be next, -inf where consumed, shape (m, items)."""
-        statistics, model = states.statistics, self.model
-        if not self.timed and model.config.order == "time":
-            raw = model.set_scores(model.inputs.whole(statistics.ease[rows]))
-        else:
-            mixed = self._mixed(states, rows)
-            raw = self._dense(states, rows, mixed, self.sides, model.inputs.head)
-        raw = statistics.without_consumed(raw, rows)
-        # A user who consumed the whole catalogue has nothing to choose from, not NaN.
-        return raw.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+        return self.choosing.utilities(states, rows)
 
     def appeals(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
         """Utility of the items of slates, in their places, -inf where consumed, shape (m, k).
 
         Over nothing (0) where the outside option is learned; else the log-probability to be
-        next, whose normaliser is summed again only for users whose state has changed. The second
-        copy of an item in a slate counts as consumed.
+        next. The second copy of an item in a slate counts as consumed.
 
         Args:
             states: Of all users.
@@ -208,13 +188,7 @@ class BehaviourEngine:
             slates: Shape (m, k).
         """
         if self.looks is None:
-            left, gates = self._mixed(states, rows)
-            self._normalise(states, rows, left, gates)
-            raw = (left[:, None] * self.sides[slates]).sum(-1)
-            expected = torch.stack(self._expected(states, rows, slates), -1)
-            raw = raw + (gates[:, None] * expected).sum(-1)
-            consumed = states.statistics.consumed(rows, slates)
-            appeal = (raw - states.normaliser[rows, None]).masked_fill(consumed, -torch.inf)
+            appeal = self.choosing.of_slates(states, rows, slates)
         else:
             places = torch.arange(slates.shape[1], device=slates.device).expand(slates.shape)
             appeal = self._appeals(states, rows, slates, places)
@@ -222,74 +196,6 @@ class BehaviourEngine:
             return appeal
         again = (slates[:, :, None] == slates[:, None, :]).tril(-1).any(-1)
         return appeal.masked_fill(again, -torch.inf)
-
-    def _mixed(self, states: UserStates, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""
-        model = self.model
-        state = self.states(states, rows)
-        gate = model.gates(state)
-        parts = [model.state_head(state), torch.ones_like(gate[:, :1]), gate[:, :1] - self.discount]
-        gates = gate[:, 1:]
-        if self.tilted:
-            parts.append(model.tilt.mixed(model.tilt.context(states.statistics, rows)))
-            gates = gates + model.tilt.gates()
-        return torch.cat(parts, 1), gates
-
-    def _expected(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """How far EASE and followers expect these items, each (m, k)."""
-        inputs = self.model.inputs
-        ease = inputs.scores_at(states.statistics.ease, rows, items)
-        coming = inputs.scores_at(states.statistics.coming, rows, items)
-        return inputs.expected(ease, coming, torch.zeros(1, dtype=torch.long, device=rows.device))
-
-    def _dense(
-        self,
-        states: UserStates,
-        rows: Tensor,
-        mixed: tuple[Tensor, Tensor],
-        sides: Tensor,
-        head: Tensor,
-    ) -> Tensor:
-        """Utilities of many items, not normalised, the head's in the columns `head`.
-
-        Args:
-            states: Of all users.
-            rows: The users asked, shape (m,).
-            mixed: What `_mixed` says of them.
-            sides: Of the items.
-            head: Columns of the items that EASE covers.
-        """
-        inputs, statistics = self.model.inputs, states.statistics
-        left, gates = mixed
-        raw = left @ sides.T
-        first = torch.zeros(1, dtype=torch.long, device=rows.device)
-        for gate, of_head in zip(
-            gates.unbind(1),
-            inputs.expected(statistics.ease[rows], statistics.coming[rows], first),
-            strict=True,
-        ):
-            of_head = of_head.mul_(gate[:, None])
-            if len(head) == raw.shape[1]:
-                raw += of_head
-            else:
-                raw[:, head] += of_head
-        return raw
-
-    def _normalise(self, states: UserStates, rows: Tensor, left: Tensor, gates: Tensor) -> None:
-        """Sum anew over the catalogue for those of these users whose state has changed."""
-        stale = states.stale[rows]
-        rows, mixed = rows[stale], (left[stale], gates[stale])
-        if not len(rows):
-            return
-        _, head, log_weight, place = self._sample
-        raw = self._dense(states, rows, mixed, self._sampled_sides, head)
-        raw = states.statistics.without_consumed(raw, rows, place)
-        if log_weight is not None:
-            raw += log_weight
-        top = raw.amax(1, keepdim=True).clamp(min=-1e30)  # all -inf where all is consumed
-        total = raw.sub_(top).exp_().sum(1)
-        states.normaliser[rows] = total.log() + top[:, 0]
-        states.stale[rows] = False
 
     def worth(self, states: UserStates, rows: Tensor) -> Tensor:
         """Utilities of all items as `appeals` of slates of one, shape (m, items)."""
@@ -392,34 +298,3 @@ class BehaviourEngine:
         vectors = self.vectors[items]  # (rows, width, d)
         mean = (weight[..., None] * vectors).sum(1)
         return mean, ((weight * residual)[..., None] * vectors).sum(1)
-
-
-def _normalising_items(
-    model: BehaviourModel,
-) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
-    """Which items the normaliser of a slate's utilities is summed over.
-
-    All, up to EXACT_ITEMS; beyond, those that EASE covers, the most frequent, and a fixed random
-    sample of the others, each of which stands for several.
-
-    Returns:
-        Items (None for all), columns of the head among them, the logarithm of what each stands
-        for (None for 1), and the column of each item of the catalogue, -1 for none (None for its
-        own index).
-    """
-    n_items, head = model.config.n_items, model.inputs.head
-    if n_items <= EXACT_ITEMS:
-        return None, head, None, None
-    generator = torch.Generator().manual_seed(0)
-    rest = torch.ones(n_items, dtype=torch.bool)
-    rest[head.cpu()] = False
-    others = torch.nonzero(rest)[:, 0]
-    drawn = others[torch.randperm(len(others), generator=generator)[:SAMPLED_ITEMS]]
-    items = torch.cat([head.cpu(), drawn])
-    weight = torch.zeros(len(items))
-    weight[len(head) :] = math.log(max(len(others), 1) / max(len(drawn), 1))
-    place = torch.full((n_items,), -1)
-    place[items] = torch.arange(len(items))
-    device = model.device
-    columns = torch.arange(len(head), device=device)
-    return items.to(device), columns, weight.to(device), place.to(device)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers.models.bert.modeling_bert import BertLayer
 
 from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.frozen import FrozenBlock
+
+PARTS, LEAST_ROWS = 4, 64
+"""Parts of a past, and rows of one: fewer cost more in calls than they spare."""
 
 
 @dataclass
@@ -20,70 +23,113 @@ class Cache:
     """Keys and values of past events, own preallocated tensors with a length per row.
 
     Attributes:
-        keys: One tensor a layer, shape (rows, heads, window + 1, head size).
+        keys: One tensor a layer, shape (rows, places, d). The last place is never an event's: a
+            query stands there where all others are in use.
         values: Likewise.
         length: Tokens in use, shape (rows,), int64.
-        taken: Rows that were asked last, and what each layer keeps of them, keys and values:
-            their next event sees the same past, and copying it is most of what a step costs.
+        taken: The past of the rows that were asked last: their next event sees the same, and
+            copying it is much of what a step costs.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     length: Tensor
-    taken: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
+    taken: Past | None = None
+
+    @property
+    def room(self) -> int:
+        """Tokens that a row can hold."""
+        return self.keys[0].shape[1] - 1
+
+    def put(self, rows: Tensor, other: Cache, theirs: Tensor) -> None:
+        """Overwrite these rows with another's, which has no more places."""
+        places = other.keys[0].shape[1]
+        for mine, of in ((self.keys, other.keys), (self.values, other.values)):
+            for into, given in zip(mine, of, strict=True):
+                into[rows, :places] = given.index_select(0, theirs)
+        self.length[rows] = other.length[theirs]
+        self.taken = None
 
 
-def new_cache(model: BehaviourModel, rows: int) -> Cache:
-    """An empty cache for `rows` users."""
+@dataclass(frozen=True)
+class Past:
+    """A copy of what some rows hold, with a place more in each for a token of its own.
+
+    Rows stand by rising length, in parts, each as wide as its longest row: most sessions are
+    short, and what is copied and attended to beside them is lost.
+
+    Attributes:
+        asked: The rows as they were asked, shape (m,).
+        order: Which of them stands at each place, shape (m,).
+        rows: The rows in this order, shape (m,).
+        length: Tokens of each, shape (m,).
+        parts: The parts, in this order.
+    """
+
+    asked: Tensor
+    order: Tensor
+    rows: Tensor
+    length: Tensor
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a past.
+
+    Attributes:
+        at: Place of each row's own token, shape (m, 1, d).
+        unseen: Additive mask of the places beyond it, shape (m, 1, places).
+        pairs: Keys and values by layer, each (m, places, d).
+    """
+
+    at: Tensor
+    unseen: Tensor
+    pairs: list[tuple[Tensor, Tensor]]
+
+
+def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Cache:
+    """An empty cache for `rows` users, of so many events each; by default the model's window."""
     config = model.config
-    heads = config.num_attention_heads
-    shape = (rows, heads, config.window + 1, config.hidden_size // heads)
+    events = config.window if events is None else events
+    shape = (rows, events + 2, config.hidden_size)  # the summary, the events, a query
     new = [torch.zeros(shape, device=model.device) for _ in range(2 * len(model.layers))]
     length = torch.zeros(rows, dtype=torch.int64, device=model.device)
     return Cache(new[::2], new[1::2], length)
 
 
-def append(model: BehaviourModel, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
     """Pass new tokens of these rows, each seeing itself and what came before; keep them.
 
     Args:
-        model: The behaviour model.
+        blocks: Of the behaviour model.
         cache: Changed in place.
         rows: Distinct rows, shape (m,).
-        tokens: Shape (m, t, d): t tokens a row.
+        tokens: Shape (m, t, d): t tokens a row, for which there must be room.
 
     Returns:
         Outputs, shape (m, t, d).
     """
-    start = cache.length[rows]
     t = tokens.shape[1]
-    at = start[:, None] + torch.arange(t, device=tokens.device)  # (m, t)
-    known = _known(cache, rows, model.dtype)
-    pasts = _pasts(cache, rows, known)
-    cache.taken = None
-    among = torch.full((t, t), torch.finfo(model.dtype).min, device=tokens.device).triu(1)
-    hidden = tokens
-    kept = zip(cache.keys, cache.values, strict=True)
-    for layer, past, (all_keys, all_values) in zip(model.layers, pasts, kept, strict=True):
-        query, key, value = _heads(layer, hidden)  # (m, heads, t, head size)
-        scale = query.shape[-1] ** -0.5
-        before = query @ past[0].transpose(-1, -2) * scale + known
-        new = query @ key.transpose(-1, -2) * scale + among
-        weights = torch.cat([before, new], -1).softmax(-1)
-        width = before.shape[-1]
-        context = weights[..., :width] @ past[1] + weights[..., width:] @ value
-        all_keys[rows[:, None], :, at] = key.transpose(1, 2)
-        all_values[rows[:, None], :, at] = value.transpose(1, 2)
-        hidden = _close(layer, hidden, context)
-    cache.length[rows] = start + t
+    if t == 1:
+        past = cache.taken
+        if past is None or not torch.equal(past.asked, rows):
+            past = _past(cache, rows)
+        cache.taken = None
+        hidden = _one(blocks, past, tokens[:, 0], cache)[:, None]
+    else:
+        cache.taken = None
+        unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
+        hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
+    cache.length.index_add_(0, rows, torch.full_like(rows, t))
     return hidden
 
 
-def ask(model: BehaviourModel, cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def ask(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
     """Pass queries: each sees its row's events and itself, and is not kept.
 
     Args:
-        model: The behaviour model.
+        blocks: Of the behaviour model.
         cache: Not changed, but for what is `taken` of it.
         rows: Shape (m,).
         tokens: Shape (m, q, d): q queries a row.
@@ -91,54 +137,101 @@ def ask(model: BehaviourModel, cache: Cache, rows: Tensor, tokens: Tensor) -> Te
     Returns:
         Outputs, shape (m, q, d).
     """
-    known = _known(cache, rows, model.dtype)
-    pasts = _pasts(cache, rows, known)
-    cache.taken = rows, pasts
-    hidden = tokens
-    for layer, past in zip(model.layers, pasts, strict=True):
-        query, key, value = _heads(layer, hidden)  # (m, heads, q, head size)
-        scale = query.shape[-1] ** -0.5
-        scores = query @ past[0].transpose(-1, -2) * scale + known
-        own = (query * key).sum(-1, keepdim=True) * scale
-        weights = torch.cat([scores, own], -1).softmax(-1)
-        context = weights[..., :-1] @ past[1] + weights[..., -1:] * value
-        hidden = _close(layer, hidden, context)
-    return hidden
+    if tokens.shape[1] != 1:
+        return _several(blocks, cache, rows, tokens, None)
+    cache.taken = _past(cache, rows)
+    return _one(blocks, cache.taken, tokens[:, 0])[:, None]
 
 
-def _known(cache: Cache, rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive mask of the places in use, as many as the longest row has, (m, 1, 1, places)."""
-    length = cache.length[rows]
-    longest = int(length.max()) if len(rows) else 0
-    place = torch.arange(longest, device=length.device)
-    mask = torch.zeros(len(rows), longest, dtype=dtype, device=length.device)
-    mask.masked_fill_(place >= length[:, None], torch.finfo(dtype).min)
-    return mask[:, None, None]
+def _past(cache: Cache, rows: Tensor) -> Past:
+    length, order = cache.length.index_select(0, rows).sort(stable=True)
+    ordered = rows.index_select(0, order)
+    size = max(1, -(-len(rows) // PARTS), LEAST_ROWS)
+    parts = []
+    for own, count in zip(ordered.split(size), length.split(size), strict=True):
+        places = 1 + int(count[-1]) if len(count) else 1
+        place = torch.arange(places, device=count.device)
+        unseen = cache.keys[0].new_zeros(len(own), places)
+        unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
+        pairs = [
+            (keys[:, :places].index_select(0, own), values[:, :places].index_select(0, own))
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        ]
+        at = count[:, None, None].expand(-1, 1, cache.keys[0].shape[-1])
+        parts.append(Part(at, unseen[:, None], pairs))
+    return Past(rows, order, ordered, length, parts)
 
 
-def _pasts(cache: Cache, rows: Tensor, known: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of these rows by layer, each (m, heads, places, head size).
+def _one(
+    blocks: list[FrozenBlock], past: Past, hidden: Tensor, keep: Cache | None = None
+) -> Tensor:
+    """Pass one token a row, (m, d) to (m, d); keys and values are kept where a cache is given.
 
-    Whole rows are copied, as blocks of memory: faster than only the places in use.
+    The heads of a row are rows of one product: each holds its own part of the query and zeros
+    elsewhere. A product a head, over a few dozen places, costs more than these zeros.
     """
-    if cache.taken is not None and torch.equal(cache.taken[0], rows):
-        return cache.taken[1]
-    width = known.shape[-1]
-    return [
-        (keys.index_select(0, rows)[:, :, :width], values.index_select(0, rows)[:, :, :width])
-        for keys, values in zip(cache.keys, cache.values, strict=True)
-    ]
+    hidden = hidden.index_select(0, past.order)
+    sizes = [len(part.at) for part in past.parts]
+    for layer, block in enumerate(blocks):
+        query, key, value = block.split(hidden)
+        if keep is not None:
+            place = past.rows * keep.keys[layer].shape[1] + past.length
+            keep.keys[layer].flatten(0, 1).index_copy_(0, place, key)
+            keep.values[layer].flatten(0, 1).index_copy_(0, place, value)
+        queries = query[:, None] * block.heads  # (m, heads, d)
+        found = []
+        of_parts = (whole.split(sizes) for whole in (queries, key[:, None], value[:, None]))
+        for part, asks, own_key, own_value in zip(past.parts, *of_parts, strict=True):
+            keys, values = part.pairs[layer]
+            keys.scatter_(1, part.at, own_key)
+            values.scatter_(1, part.at, own_value)
+            weights = torch.baddbmm(part.unseen, asks, keys.transpose(1, 2)).softmax(-1)
+            found.append(torch.bmm(weights, values))
+        context = found[0] if len(found) == 1 else torch.cat(found)
+        hidden = block.close(hidden, context.mul_(block.heads).sum(1))
+    return torch.empty_like(hidden).index_copy_(0, past.order, hidden)
 
 
-def _heads(layer: BertLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    attention = layer.attention.self
-    shape = (*hidden.shape[:-1], -1, attention.attention_head_size)
-    project = (attention.query, attention.key, attention.value)
-    query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in project)
-    return query, key, value
+def _several(
+    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, hidden: Tensor, among: Tensor | None
+) -> Tensor:
+    """Pass several tokens a row, (m, t, d) to (m, t, d).
 
-
-def _close(layer: BertLayer, hidden: Tensor, context: Tensor) -> Tensor:
-    merged = context.transpose(1, 2).reshape(hidden.shape)
-    attended = layer.attention.output(merged, hidden)
-    return layer.feed_forward_chunk(attended)
+    Args:
+        blocks: Of the behaviour model.
+        cache: Holds what came before.
+        rows: Shape (m,).
+        hidden: The tokens.
+        among: Additive mask among them, (t, t), and they are kept; None: each sees only itself,
+            and none is kept.
+    """
+    length = cache.length.index_select(0, rows)
+    width = int(length.max()) if len(rows) else 0
+    known = hidden.new_zeros(len(rows), width)
+    places = torch.arange(width, device=rows.device)
+    known.masked_fill_(places >= length[:, None], torch.finfo(hidden.dtype).min)
+    at = length[:, None] + torch.arange(hidden.shape[1], device=rows.device)  # (m, t)
+    for block, all_keys, all_values in zip(blocks, cache.keys, cache.values, strict=True):
+        query, key, value = block.split(hidden)
+        size = (len(block.heads), -1)
+        asks, keys, values, before, kept = (
+            part.unflatten(-1, size).transpose(1, 2)  # (m, heads, t, head size)
+            for part in (
+                query,
+                key,
+                value,
+                all_keys[:, :width].index_select(0, rows),
+                all_values[:, :width].index_select(0, rows),
+            )
+        )
+        scores = asks @ before.transpose(-1, -2) + known[:, None, None]
+        if among is None:
+            own = (asks * keys).sum(-1, keepdim=True)
+            weights = torch.cat([scores, own], -1).softmax(-1)
+            context = weights[..., :width] @ kept + weights[..., width:] * values
+        else:
+            weights = torch.cat([scores, asks @ keys.transpose(-1, -2) + among], -1).softmax(-1)
+            context = weights[..., :width] @ kept + weights[..., width:] @ values
+            all_keys[rows[:, None], at], all_values[rows[:, None], at] = key, value
+        hidden = block.close(hidden, context.transpose(1, 2).flatten(2))
+    return hidden

@@ -57,6 +57,10 @@ FLOOR = 0.02
 is noise."""
 
 
+CELLS = 2**18
+"""Users times items that scores are added to at a time, on a CPU: what is read and written
+several times stays in the cache (1 MB)."""
+
 OF_FOLDS = (
     "base",
     "design",
@@ -299,11 +303,19 @@ class CollaborativeInputs(nn.Module):
 
         Gram is the sum of outer products of the items' regressors.
         """
+        x, *sums = self.plain_sums(items, levels, level_values, fold)
+        moment, onehot, recent = sums
+        return x[..., :, None] * x[..., None, :], moment, onehot, recent
+
+    def plain_sums(
+        self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The items' regressors, and what each event adds to moment, levels and recent."""
         x = self.design[fold, items]
         residual = level_values[levels] - self.base[fold, items]
         onehot = nn.functional.one_hot(levels, len(self.level_shares)).to(x.dtype)
         recent = torch.stack([residual, torch.ones_like(residual), residual**2], -1)
-        return x[..., :, None] * x[..., None, :], x * residual[..., None], onehot, recent
+        return x, x * residual[..., None], onehot, recent
 
     def linear_rows(self, matrix: Tensor, items: Tensor, fold: Tensor) -> Tensor:
         """What each event adds to the scores of `ease` or `followers`: (...) to (..., items)."""
@@ -328,31 +340,36 @@ class CollaborativeInputs(nn.Module):
         self, statistics: Statistics, rows: Tensor, items: Tensor, levels: Tensor, values: Tensor
     ) -> None:
         """Add one event to each of these users (in place); one fold in use."""
-        fold = torch.zeros_like(items)
-        _, moment, onehot, recent = self.event_sums(items, levels, values, fold)
+        sums = self.plain_sums(items, levels, values, torch.zeros_like(items))
+        x, moment, onehot, recent = sums
         # Sherman & Morrison 1950: the inverse of a sum with one outer product.
-        before, x = statistics.covariance[rows], self.design[fold, items]
-        turned = (before @ x[..., None])[..., 0]
-        less = turned[:, :, None] * turned[:, None, :]
-        less = less / (1 + (x * turned).sum(-1))[:, None, None]
-        statistics.covariance[rows] = before - less
-        statistics.moment[rows] += moment
-        statistics.levels[rows] += onehot
-        statistics.recent[rows] = statistics.recent[rows] * self.decays + recent[..., None]
-        met = statistics.met[rows] * self.decays[:, None]
-        statistics.met[rows] = met + x[:, None, -TEXT_AXES:]
-        place = self.place[items]
-        known = (place >= 0)[:, None]
-        place = place.clamp(min=0)
-        ease = self.ease[0].index_select(0, place).mul_(known)
-        statistics.ease.index_add_(0, rows, ease)
-        coming = statistics.coming.index_select(0, rows).mul_(FORGETTING)
-        coming += self.followers[0].index_select(0, place).mul_(known)
-        statistics.coming.index_copy_(0, rows, coming)
+        turned = torch.bmm(statistics.covariance.index_select(0, rows), x[..., None])  # (m, k, 1)
+        shrunk = turned / (1 + torch.bmm(x[:, None], turned))
+        statistics.covariance.index_add_(0, rows, torch.bmm(shrunk, turned.mT), alpha=-1)
+        statistics.moment.index_add_(0, rows, moment)
+        statistics.levels.index_add_(0, rows, onehot)
+        faded = statistics.recent.index_select(0, rows) * self.decays
+        statistics.recent.index_copy_(0, rows, faded + recent[..., None])
+        met = statistics.met.index_select(0, rows) * self.decays[:, None]
+        statistics.met.index_copy_(0, rows, met + x[:, None, -TEXT_AXES:])
+        size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else max(1, len(rows))
+        for some, met_by in zip(rows.split(size), items.split(size), strict=True):
+            self._add_scores(statistics, some, met_by)
         at = statistics.count[rows]
         statistics.reserve(int(at.max()) + 1)
         statistics.items[rows, at], statistics.given[rows, at] = items, levels
         statistics.count[rows] = at + 1
+
+    def _add_scores(self, statistics: Statistics, rows: Tensor, items: Tensor) -> None:
+        place = self.place[items]
+        at = place.clamp(min=0)
+        ease, new = self.ease[0].index_select(0, at), self.followers[0].index_select(0, at)
+        if len(self.head) < len(self.place):
+            known = (place >= 0)[:, None]
+            ease, new = ease.mul_(known), new.mul_(known)
+        statistics.ease.index_add_(0, rows, ease)
+        coming = statistics.coming.index_select(0, rows).mul_(FORGETTING).add_(new)
+        statistics.coming.index_copy_(0, rows, coming)
 
     def of(
         self, items: Tensor, levels: Tensor, lengths: Tensor, level_values: Tensor

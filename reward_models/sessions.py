@@ -54,7 +54,8 @@ class BertSessions:
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
         if len(slots):
-            self.engine.encode(self.states, self._tensor(slots), histories)
+            memo = self._users.start_memo(self.assumptions.popularity_discount)
+            memo.begin(self.states, self._tensor(slots), histories)
 
     @torch.inference_mode()
     def respond(
@@ -193,7 +194,7 @@ class BertSessions:
     ) -> None:
         at, new = self._tensor(rows), (self._tensor(items), self._tensor(levels))
         cache, statistics = self.states.cache, self.states.statistics
-        full = cache.length[at] == cache.keys[0].shape[2]
+        full = cache.length[at] == cache.room
         if not bool(full.any()):
             self.engine.add(self.states, at, *new)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,12 @@ class UserStates:
         cache: Keys and values of the summary and the window's events.
         interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
         hidden: Output of each row's latest event, shape (rows, d).
+        left: What the present state weighs the sides of items by; see `Choosing`, shape (rows,
+            sides).
+        gates: And how far EASE and followers expect them, shape (rows, 2).
         normaliser: Logarithm of the sum over the catalogue that makes the utilities of the
             present state probabilities, shape (rows,).
-        stale: Whether the state has changed since, shape (rows,), bool.
+        stale: Whether the state has changed since these three, shape (rows,), bool.
         names: Of the users, shape (rows,), str.
         noted: Their first events, those among which notes are looked up: notes are of real
             events, not of simulated ones with the same item, shape (rows,).
@@ -37,6 +40,8 @@ class UserStates:
     cache: Cache
     interests: Tensor
     hidden: Tensor
+    left: Tensor
+    gates: Tensor
     normaliser: Tensor
     stale: Tensor
     names: NDArray[np.object_]
@@ -45,3 +50,14 @@ class UserStates:
     note_sum: Tensor
     note_weight: Tensor
     note_last: Tensor
+
+    def put(self, rows: Tensor, other: UserStates, theirs: Tensor) -> None:
+        """Overwrite these rows with another's rows, shapes (m,)."""
+        self.statistics.put(rows, other.statistics.take(theirs))
+        self.cache.put(rows, other.cache, theirs)
+        at, of = rows.cpu().numpy(), theirs.cpu().numpy()
+        self.names[at], self.noted[at] = other.names[of], other.noted[of]
+        for field in fields(self):
+            mine = getattr(self, field.name)
+            if isinstance(mine, Tensor):
+                mine.index_copy_(0, rows, getattr(other, field.name).index_select(0, theirs))

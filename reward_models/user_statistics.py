@@ -46,15 +46,25 @@ class Statistics:
             if field.name in ("items", "given"):
                 mine[rows, : theirs.shape[1]] = theirs
             else:
-                mine[rows] = theirs
+                mine.index_copy_(0, rows, theirs)
+
+    def take(self, rows: Tensor) -> Statistics:
+        """A copy of these rows."""
+        names = [field.name for field in fields(self)]
+        return Statistics(**{name: getattr(self, name).index_select(0, rows) for name in names})
 
     def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
         """Whether users (m,) met these items (m, k) before; (m, k), bool."""
-        count = self.count[rows]
+        events, used = self.events(rows)
+        same = events[:, :, None] == items[:, None, :]  # (m, width, k)
+        return same.logical_and_(used[..., None]).any(1)
+
+    def events(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Items of the events of users (m,), and which places are in use, each (m, width)."""
+        count = self.count.index_select(0, rows)
         width = int(count.max()) if len(rows) else 0
         used = torch.arange(width, device=rows.device) < count[:, None]
-        same = self.items[rows, :width, None] == items[:, None, :]  # (m, width, k)
-        return (same & used[..., None]).any(1)
+        return self.items[:, :width].index_select(0, rows), used
 
     def without_consumed(
         self, utilities: Tensor, rows: Tensor, place: Tensor | None = None
@@ -66,11 +76,10 @@ class Statistics:
             rows: The users.
             place: Column of each item of the catalogue, -1 for none; None for its own index.
         """
-        count = self.count[rows]
-        width = int(count.max()) if len(rows) else 0
-        events = self.items[rows, :width]
-        column = events if place is None else place[events]
-        used = (torch.arange(width, device=rows.device) < count[:, None]) & (column >= 0)
+        column, used = self.events(rows)
+        if place is not None:
+            column = place[column]
+            used = used & (column >= 0)
         at = torch.nonzero(used)[:, 0]
         utilities[at, column[used]] = -torch.inf
         return utilities

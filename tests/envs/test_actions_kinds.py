@@ -100,7 +100,7 @@ def test_candidates_are_what_actions_index(tiny_users: Any) -> None:
         assert env.last_step is not None
         shown = env.last_step.slates[:, 0]
         assert (shown == candidates[:, 3])[~resting].all()
-        if (env._observed.remaining < 11).any():
+        if (env._observed.open.remaining < 11).any():
             break
     assert len(sets) > 30
     with pytest.raises(ValueError, match="places among the candidates from 0 to 9, got 10"):
@@ -135,7 +135,8 @@ def test_candidates_are_drawn_by_popularity_without_replacement() -> None:
     popularity = (np.arange(n_items) + 5.0) ** -1
     popularity /= popularity.sum()
     observed = ObservedHistories(slots, n_items, 3)
-    observed.open[:, ::7] = False
+    shut = np.arange(0, n_items, 7)
+    observed.open.close(np.repeat(np.arange(slots), len(shut)), np.tile(shut, slots))
     generator = np.random.default_rng(1)
     candidates = Candidates(slots, count, popularity)
     candidates.renew(observed, lambda columns: generator.random((slots, len(columns))))
@@ -154,7 +155,7 @@ def test_candidates_are_drawn_by_popularity_without_replacement() -> None:
 
 def test_too_few_open_items_are_filled_up_with_closed_ones() -> None:
     observed = ObservedHistories(1, 6, 3)
-    observed.open[0, [0, 2, 3, 5]], observed.remaining[0] = False, 2
+    observed.open.close(np.zeros(4, np.int64), np.array([0, 2, 3, 5]))
     candidates = Candidates(1, 4, np.array([0.4, 0.3, 0.1, 0.1, 0.05, 0.05]))
     candidates.renew(observed, lambda columns: np.full((1, len(columns)), 0.5))
     assert set(candidates.items[0, :2].tolist()) == {1, 4}

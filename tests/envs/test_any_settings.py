@@ -120,4 +120,4 @@ def test_a_clear_error_or_a_valid_step(tiny_users: Any, kind: str, data: Any) ->
         assert np.isfinite(info["feedback"][known]).all()
         parts = [v for k, v in info["reward_parts"].items() if not k.startswith("_")]
         assert sum(parts, np.zeros(env.num_envs)) == pytest.approx(reward)
-        assert (env._observed.open.sum(axis=1) == env._observed.remaining).all()
+        assert (env._observed.open.masks().sum(axis=1) == env._observed.open.remaining).all()

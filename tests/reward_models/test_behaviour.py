@@ -170,6 +170,42 @@ def test_a_query_does_not_see_the_other_queries(model: BehaviourModel) -> None:
     torch.testing.assert_close(together[:, :1], alone)
 
 
+def test_many_users_of_all_lengths_answer_as_each_alone(model: BehaviourModel) -> None:
+    """So many that they are passed in parts of about the same length."""
+    n = 150
+    every = random_histories(n, WINDOW - 2, seed=11)  # two more are added
+    lengths = np.random.default_rng(0).integers(0, WINDOW - 1, n)
+    start = every.offsets[:-1]
+    events = [
+        list(zip(every.items[a : a + k].tolist(), every.levels[a : a + k].tolist(), strict=True))
+        for a, k in zip(start, lengths, strict=True)
+    ]
+    histories = Histories.from_lists(events)
+    engine, rows = BehaviourEngine(model), torch.from_numpy(np.random.default_rng(1).permutation(n))
+    asked = torch.arange(n)[:, None] % N_ITEMS
+    together, alone = engine.new_states(n), engine.new_states(1)
+    with torch.inference_mode():
+        engine.encode(together, rows, histories)
+        shares = engine.feedback(together, rows, asked)
+        engine.add(together, rows, asked[:, 0], torch.zeros(n, dtype=torch.int64))
+        for user in range(0, n, 7):
+            one = torch.zeros(1, dtype=torch.int64)
+            engine.encode(alone, one, histories.take(np.array([user])))
+            said = engine.feedback(alone, one, asked[user : user + 1])
+            torch.testing.assert_close(said[0], shares[user], atol=1e-5, rtol=1e-4)
+            engine.add(alone, one, asked[user], one)
+            mine, own = alone.hidden[0], together.hidden[rows[user]]
+            torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-4)
+        # What was kept of the events serves the next as well.
+        engine.add(together, rows[:140], asked[10:, 0], torch.ones(140, dtype=torch.int64))
+        one = torch.zeros(1, dtype=torch.int64)
+        engine.encode(alone, one, histories.take(np.array([7])))
+        engine.add(alone, one, asked[7], one)
+        engine.add(alone, one, asked[17], one + 1)
+        mine, own = alone.hidden[0], together.hidden[rows[7]]
+        torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-4)
+
+
 def test_older_events_enter_as_a_summary(model: BehaviourModel) -> None:
     histories = random_histories(2, 3 * WINDOW, seed=5)
     engine = BehaviourEngine(model)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audience.reward_models import engine as engines
+from audience.reward_models import choosing
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
@@ -80,7 +80,7 @@ def test_a_sampled_normaliser_is_near_the_exact_one(
     slates = torch.tensor([[30], [31]] * 4)
     found = []
     for exact in (20_000, 10):
-        monkeypatch.setattr(engines, "EXACT_ITEMS", exact)
+        monkeypatch.setattr(choosing, "EXACT_ITEMS", exact)
         engine = BehaviourEngine(planted_users.model)
         states = engine.new_states(8)
         with torch.inference_mode():

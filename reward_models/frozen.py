@@ -1,0 +1,86 @@
+"""The blocks of a fitted behaviour tower, in as few products as they need in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear
+from transformers.models.bert.modeling_bert import BertLayer
+
+from audience.reward_models.behaviour import BehaviourModel
+
+
+@dataclass(frozen=True)
+class FrozenBlock:
+    """One BERT block as it is in evaluation, without the modules around its products.
+
+    At one user a step costs what its calls cost, and the library's block makes three times as
+    many: dropout that drops nothing, three projections of the same input, chunking.
+
+    Attributes:
+        project: Weight and bias of query, key and value in one product; the query is scaled.
+        merge: Those of what merges the heads.
+        attended: Weight, bias and epsilon of the norm after it.
+        wide: Weight and bias of the intermediate layer.
+        activation: What follows it.
+        narrow: Those of the output.
+        closed: Of the last norm.
+        heads: Which places of a vector belong to each head, 0 or 1, shape (heads, d).
+    """
+
+    project: tuple[Tensor, Tensor]
+    merge: tuple[Tensor, Tensor]
+    attended: tuple[Tensor, Tensor, float]
+    wide: tuple[Tensor, Tensor]
+    activation: Callable[[Tensor], Tensor]
+    narrow: tuple[Tensor, Tensor]
+    closed: tuple[Tensor, Tensor, float]
+    heads: Tensor
+
+    @classmethod
+    def of(cls, layer: BertLayer) -> FrozenBlock:
+        """The block of a layer; a copy of its projections, else its own memory."""
+        attention, output = layer.attention.self, layer.attention.output
+        heads, size = attention.num_attention_heads, attention.attention_head_size
+        scale = size**-0.5
+        parts = attention.query, attention.key, attention.value
+        scales = scale, 1.0, 1.0
+        weight = torch.cat([part.weight * by for part, by in zip(parts, scales, strict=True)])
+        bias = torch.cat([part.bias * by for part, by in zip(parts, scales, strict=True)])
+        each = torch.eye(heads, device=weight.device, dtype=weight.dtype)
+        norm, last = output.LayerNorm, layer.output.LayerNorm
+        return cls(
+            (weight, bias),
+            (output.dense.weight, output.dense.bias),
+            (norm.weight, norm.bias, norm.eps),
+            (layer.intermediate.dense.weight, layer.intermediate.dense.bias),
+            layer.intermediate.intermediate_act_fn,
+            (layer.output.dense.weight, layer.output.dense.bias),
+            (last.weight, last.bias, last.eps),
+            each.repeat_interleave(size, 1),
+        )
+
+    def split(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled query, key and value, each of the shape of what comes in, (..., d)."""
+        query, key, value = linear(hidden, *self.project).chunk(3, -1)
+        return query, key, value
+
+    def close(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """What comes out, from what came in and what attention found, each (..., d)."""
+        merged = linear(context, *self.merge).add_(hidden)
+        attended = _norm(merged, *self.attended)
+        wide = self.activation(linear(attended, *self.wide))
+        return _norm(linear(wide, *self.narrow).add_(attended), *self.closed)
+
+
+def frozen(model: BehaviourModel) -> list[FrozenBlock]:
+    """The blocks of a model in evaluation, which must not be fitted further meanwhile."""
+    with torch.inference_mode():
+        return [FrozenBlock.of(layer) for layer in model.layers]
+
+
+def _norm(hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return layer_norm(hidden, weight.shape, weight, bias, eps)
