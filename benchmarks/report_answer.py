@@ -107,6 +107,7 @@ def verdict_section(results: Results) -> Section:
         blocks.append(Pictures([Picture("verdict", caption, drawing)]))
         table: list[list[Cell]] = [[world_name(world), gap] for world, gap in gaps.items()]
         blocks.append(Table(["world", pair], table))
+        blocks += [str(one) for one in verdict.get("grounds") or []]
     elif verdict.get("sentence"):
         blocks.append(str(verdict["sentence"]))
     if missing := unknown(results):

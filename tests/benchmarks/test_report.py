@@ -294,7 +294,9 @@ def test_numbers_and_estimates() -> None:
     assert str(Estimate(1.0)) == "1.00"
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+@pytest.mark.skipif(
+    BROWSER is None, reason="no chromium or chrome is installed: apt-get install chromium"
+)
 @pytest.mark.parametrize("width", [380, 1280])
 def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
     page = write_report(comparison(tmp_path, judged())).read_text()
@@ -314,6 +316,11 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
             "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--window-size=1400,900",
