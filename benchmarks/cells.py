@@ -18,7 +18,8 @@ from typing import Any, Literal
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.stages import Stages
-from audience.benchmarks.worlds import HALF, JUDGE, OTHER
+from audience.benchmarks.world_names import JUDGE
+from audience.benchmarks.worlds import HALF, OTHER
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 

@@ -27,7 +27,8 @@ from audience.benchmarks.results import Outcome, champion, markdown, results_of,
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.stages import Stages
-from audience.benchmarks.worlds import HALF, JUDGE, SIMULATOR
+from audience.benchmarks.world_names import JUDGE, SIMULATOR
+from audience.benchmarks.worlds import HALF
 from audience.reward_models.bert_users import resolve_device
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES

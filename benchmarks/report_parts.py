@@ -17,8 +17,6 @@ from audience.benchmarks.report_blocks import (
 )
 from audience.benchmarks.report_figures import Curve, Row, curves, intervals
 from audience.benchmarks.report_reading import (
-    JUDGE,
-    SIMULATOR,
     Results,
     cell,
     estimate,
@@ -29,6 +27,7 @@ from audience.benchmarks.report_reading import (
     worlds_of,
 )
 from audience.benchmarks.report_sources import CURVES
+from audience.benchmarks.world_names import JUDGE, SIMULATOR
 
 BESIDE = {
     "session_length": "session length (steps)",

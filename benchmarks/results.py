@@ -15,7 +15,7 @@ from audience.agents.evaluation import Evaluation
 from audience.benchmarks.paired import difference, figures, return_figures, returns_of
 from audience.benchmarks.roster import Kind
 from audience.benchmarks.verdict import verdict
-from audience.benchmarks.worlds import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
 
 FIGURES = ("session_length", "like_rate", "acceptance", "coverage", "gini")
 """Figures of `Evaluation.summary` beside the return; of several seeds, their mean."""

@@ -20,7 +20,8 @@ from audience.benchmarks.judging import competences
 from audience.benchmarks.masked import masked_values
 from audience.benchmarks.roster import ROSTER, World
 from audience.benchmarks.settings import CompareSettings
-from audience.benchmarks.worlds import INNER, JUDGE, OTHER, REPLAY, SIMULATOR, Worlds, digest_of
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.worlds import OTHER, Worlds, digest_of
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 from audience.reward_models.log import InteractionLog

@@ -13,6 +13,7 @@ from audience.benchmarks.files import read_json
 from audience.benchmarks.judging import fitted, judge_in
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.settings import CompareSettings
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
@@ -28,9 +29,6 @@ HALF: Literal["a"] = "a"
 """The users who are fitted on: the other half is kept for the judges."""
 
 OTHER: Literal["b"] = "b"
-
-SIMULATOR, INNER, REPLAY, JUDGE = "simulator", "inner_judge", "replay", "judge_"
-"""Worlds, as results.json names them; JUDGE and a class is the world of a judge."""
 
 
 class Worlds:

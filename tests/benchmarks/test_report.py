@@ -105,6 +105,7 @@ def judged() -> dict[str, Any]:
         one["judge_als"] = {"return": figures(7.1 + place, 0.4, per_seed=per_seed)}
         one["judge_boosted"] = {"return": figures(6.2 + place, 0.4)}
         one["replay"] = {"return": figures(0.6 + place / 50, 0.02)}
+        one["inner_judge"] = {"return": figures(5.25 + place, 0.3)}
         one |= {"novelty": 9.87, "exploitation_gap": 4.21}
         one["segments"] = {"new_users": {"judge_als": figures(5.5 + place)}, "rare_items": 3.25}
     results["judges"] = {
@@ -199,6 +200,7 @@ def test_all_parts_appear_with_their_keys() -> None:
         "9.87",
         "4.21",
         "3.25",
+        "5.25",
     ):
         assert wanted in page.text
     assert (
