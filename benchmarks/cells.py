@@ -23,7 +23,7 @@ from audience.benchmarks.worlds import HALF, OTHER
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 
-Kind = Literal["users", "judge", "agent", "checks", "grid"]
+Kind = Literal["users", "judge", "agent", "competence", "masked", "grid"]
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -35,8 +35,8 @@ class Cell:
     Attributes:
         seed: The seed.
         kind: `users`: the fit of the simulator; `judge`: of a judge; `agent`: an agent and all its
-            sessions; `checks`: competence of the judges, and values under replay's masks;
-            `grid`: an agent's sessions in a judge under one setting of the assumptions.
+            sessions; `competence`: of the judges; `masked`: values under replay's masks; `grid`: an
+            agent's sessions in a judge under one setting of the assumptions.
         of: Half and class of a judge; name of an agent; or name, judge and row of the grid.
     """
 
@@ -96,7 +96,7 @@ def making(settings: CompareSettings) -> Iterator[list[Cell]]:
         for name in settings.names
         if (ROSTER[name].kind == "rl") == trained
     ]
-    yield [Cell(seed, "checks") for seed in seeds]
+    yield [Cell(seed, "competence") for seed in seeds] + [Cell(seed, "masked") for seed in seeds]
 
 
 def turning(settings: CompareSettings, champions: Sequence[str], rows: int) -> list[Cell]:
@@ -127,8 +127,9 @@ class _Runner:
         elif cell.kind == "agent":
             stages.in_half_a(*cell.of)
             stages.opened(*cell.of)
-        elif cell.kind == "checks":
+        elif cell.kind == "competence":
             stages.competences()
+        elif cell.kind == "masked":
             stages.masked()
         else:
             stages.turned(*cell.of)

@@ -233,10 +233,11 @@ def screen(results: Mapping[str, Any]) -> Table:
         caption=" ".join([results["verdict"]["sentence"], *results["verdict"]["grounds"]]),
         caption_justify="left",
     )
-    for place, heading in enumerate(headings(results)):
+    shown = len(headings(results)) - len(BESIDE)  # what a terminal is wide enough for
+    for place, heading in enumerate(headings(results)[:shown]):
         table.add_column(heading, justify="right" if place > 1 else "left")
     for row in rows(results):
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*(cell.replace("[", r"\[") for cell in row[:shown]))
     return table
 
 
