@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from tqdm.auto import tqdm
 
 from audience.agents.algorithms import ROLLOUT
-from audience.agents.evaluation import gini
+from audience.agents.measures import gini
 from audience.envs.steps import Step
 from audience.envs.vector import RecommendVectorEnv
 from audience.reward_models.users import UserModel

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 from audience.agents.base import Agent
+from audience.agents.measures import coverage, gini
 from audience.envs.checks import one_of
 from audience.envs.vector import RecommendVectorEnv
 from audience.reward_models.users import POPULATIONS, Population, UserModel, load_users
@@ -38,6 +39,7 @@ class Evaluation:
         likes: Steps in which the chosen item was liked, shape (sessions,).
         recommended: Catalogue indices shown, -1 after the end, shape (sessions, steps, slate).
         chosen: Catalogue index chosen at each step, -1 for none, shape (sessions, steps).
+        levels: Feedback level on it, -1 for none, shape (sessions, steps).
         n_items: Size of the catalogue.
         n_users: Users of the population; row i belongs to user i modulo this.
     """
@@ -48,6 +50,7 @@ class Evaluation:
     likes: NDArray[np.int64]
     recommended: NDArray[np.int64]
     chosen: NDArray[np.int64]
+    levels: NDArray[np.int64]
     n_items: int
     n_users: int
 
@@ -77,7 +80,7 @@ class Evaluation:
             "session_length": float(self.length.mean()),
             "like_rate": float(self.likes.sum() / steps),
             "acceptance": float((self.chosen >= 0).sum() / steps),
-            "coverage": float((shown > 0).mean()),
+            "coverage": coverage(shown),
             "gini": gini(shown),
         }
 
@@ -133,7 +136,7 @@ def evaluate(
     running = np.ones(n, np.bool_)
     total, length, likes = np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
     recommended = np.full((n, env.step_limit, env.slate_size), -1, np.int64)
-    chosen = np.full((n, env.step_limit), -1, np.int64)
+    chosen, levels = (np.full((n, env.step_limit), -1, np.int64) for _ in range(2))
     state, begins = None, np.ones(n, np.bool_)
     for step in range(env.step_limit):
         actions, state = agent.predict(
@@ -148,13 +151,14 @@ def evaluate(
         slates = env.last_step.slates  # items, whatever the actions index or embed
         recommended[:, step] = np.where(running[:, None], slates, -1)
         chosen[:, step] = np.where(running, info["item"], -1)
+        levels[:, step] = np.where(running, info["level"], -1)
         begins = terminated | truncated
         running &= ~begins
         if not running.any():
             break
     env.close()
     n_items = len(users.catalogue)
-    return Evaluation(names, total, length, likes, recommended, chosen, n_items, n_users)
+    return Evaluation(names, total, length, likes, recommended, chosen, levels, n_items, n_users)
 
 
 def bootstrap_interval(
@@ -167,13 +171,3 @@ def bootstrap_interval(
     means = weights @ values / len(values)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def gini(counts: NDArray[np.int64]) -> float:
-    """Gini coefficient of counts, shape (items,): 0 where all are equal or there are none."""
-    total = counts.sum()
-    if total == 0:
-        return 0.0
-    n = len(counts)
-    ranks = np.arange(1, n + 1)
-    return float(2 * (ranks * np.sort(counts)).sum() / (n * total) - (n + 1) / n)

@@ -1,56 +1,51 @@
-"""The comparison: fit users, train and fit agents in them, and let all meet unseen users."""
+"""The comparison: fit users, train and fit agents in them, and let all meet unseen users.
+
+All happens in half A of the users who are not test users, until every agent is made; then the
+judges are fitted on half B, and test users meet the agents in the simulator, in the judges, and
+in replay.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from audience.agents.base import ScoringAgent
-from audience.agents.evaluation import Evaluation, evaluate
-from audience.agents.saving import save_agent
-from audience.agents.training import VERSIONED, TrainSettings
-from audience.agents.tuning import TunedAgent, halves
-from audience.benchmarks.files import (
-    load_sessions,
-    read_json,
-    save_sessions,
-    write_json,
-    write_text,
-)
+from audience.agents.training import VERSIONED
+from audience.agents.tuning import halves
+from audience.benchmarks.beyond import Known, beyond, segments_of
+from audience.benchmarks.cells import Pool, making, turning
+from audience.benchmarks.correlations import rank_correlations, under_masks
+from audience.benchmarks.files import read_json, write_json, write_text
+from audience.benchmarks.judging import kin_of, summary
+from audience.benchmarks.paired import difference
 from audience.benchmarks.report import write_report
-from audience.benchmarks.results import Outcome, markdown, results_of, write_summary
-from audience.benchmarks.roster import ROSTER, World
+from audience.benchmarks.results import Outcome, champion, markdown, results_of, write_summary
+from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.settings import CompareSettings
-from audience.reward_models.bert_users import BertUserModel, resolve_device
+from audience.benchmarks.stages import Stages
+from audience.benchmarks.world_names import JUDGE, SIMULATOR
+from audience.benchmarks.worlds import HALF
+from audience.reward_models.bert_users import resolve_device
 from audience.reward_models.fit_data import FitData
-from audience.reward_models.fit_settings import FitSettings
-from audience.reward_models.fitting import fit, settings_of
+from audience.reward_models.judges import JUDGES
 from audience.reward_models.log import InteractionLog
-from audience.reward_models.users import START_EVENTS, Population, UserModel
+from audience.reward_models.users import START_EVENTS
 
-HALF: Literal["a"] = "a"
-"""The users who are fitted on: the other half is kept for judges of other classes."""
-
-EVALUATION_DRAWS = 2**32
-"""Distance between the draws of one seed's sessions and the next's: training, which uses the
-keys from 0 on, and other seeds never meet them."""
-
-VERSIONS = (*VERSIONED, "implicit", "transformers")
+VERSIONS = (*VERSIONED, "implicit", "scikit-learn", "scipy", "transformers")
 """Packages whose versions decide what a comparison gives."""
 
 
 def compare(settings: CompareSettings) -> dict[str, Any]:
     """Run the comparison, or what is missing of it, in `settings.out`.
 
-    Writes `settings.json`, `results.json` after each stage, `table.md`, TensorBoard files in
-    `summary`, and of each seed, in `seed-S`, the user model (`users`), the trained agents, the
-    fitted baselines (`baselines/*`), and all sessions (`sessions/*.npz`).
+    Writes `settings.json`, `results.json` after each stage, `table.md`, `report.html`, `report.md`,
+    TensorBoard files in `summary`, and of each seed, in `seed-S`, the user model (`users`), the
+    inner judge (`inner-judge`), the trained agents, the fitted baselines (`baselines/*`), the
+    judges (`judges/*`, `competence.json`), and all sessions (`sessions/*.npz`).
 
     Args:
         settings: Of the comparison.
@@ -63,10 +58,14 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
         ValueError: The directory holds a comparison with other settings and `overwrite` is not
             set, or the slate leaves no room in the catalogue.
     """
-    began = time.perf_counter()
+    started = time.time()
 
     def say(message: str) -> None:
-        print(f"[{time.perf_counter() - began:6.1f} s] {message}", flush=True)
+        print(f"[{time.time() - started:6.1f} s] {message}", flush=True)
+
+    def told_by_cells(message: str) -> None:
+        if not settings.processes:
+            say(message)
 
     out = Path(settings.out)
     resolve_device(settings.device)
@@ -74,22 +73,33 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     say(f"log {log.name}: {log.n_users} users, {log.n_items} items, {log.n_events} events")
     record = _record(settings, log)
     _refuse_another(out, record, settings.overwrite)
-    worlds = [_checked(FitData.of(log, HALF, seed), settings) for seed in _seeds(settings)]
-    chosen = {"agents": settings.names, "seeds": len(worlds), "device": settings.device}
+    seeds = [
+        Stages(
+            settings,
+            log,
+            _checked(FitData.of(log, HALF, seed), settings),
+            seed,
+            record,
+            told_by_cells,
+        )
+        for seed in range(settings.budget.seeds)
+    ]
+    chosen = {"agents": settings.names, "seeds": len(seeds), "device": settings.device}
     told = {**record, "settings": {**record["settings"], **chosen}}
     write_json(out / "settings.json", told)
-
-    outcomes = {name: Outcome(ROSTER[name].kind) for name in settings.names}
-    results: dict[str, Any] = {}
-    for seed, data in zip(_seeds(settings), worlds, strict=True):
-        stages = _Stages(settings, log, data, seed, record, say)
-        for name, outcome in outcomes.items():
-            if outcome.kind == "cf":  # which of them is the best is not asked of test users
-                outcome.validation[seed] = stages.sessions(name, "validation")
-            outcome.test[seed] = stages.sessions(name, "test")
-            results = results_of(outcomes) | told
-            results["complete"] = seed == len(worlds) - 1 and name == settings.names[-1]
-            write_json(out / "results.json", results)
+    pool = Pool(settings.processes, settings, record, started)
+    try:
+        for cells in making(settings):
+            pool.run(cells)
+        run = _Run(settings, seeds, told, pool)
+        for stages in seeds:
+            run.in_half_a(stages)
+            run.opened(stages)
+            if len(seeds) > 1:
+                stages.forget()
+        results = run.concluded()
+    finally:
+        pool.close()
     write_text(out / "table.md", markdown(results))
     write_summary(out / "summary", results)
     write_report(out)
@@ -97,115 +107,90 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     return results
 
 
-class _Stages:
-    """The stages of one seed; each is reused where its files say that it is finished."""
+class _Run:
+    """What is known so far, over all seeds; results.json says it after each stage."""
 
     def __init__(
-        self,
-        settings: CompareSettings,
-        log: InteractionLog,
-        data: FitData,
-        seed: int,
-        record: dict[str, Any],
-        say: Callable[[str], None],
+        self, settings: CompareSettings, seeds: list[Stages], told: dict[str, Any], pool: Pool
     ) -> None:
-        self._settings, self._log, self._data = settings, log, data
-        self._seed, self._record, self._say = seed, record, say
-        self._out = Path(settings.out) / f"seed-{seed}"
-        self._agents: dict[str, Any] = {}
-        self._world = self._make_world()
-        self._users_digest = _digest(self._out / "users")
+        self._settings, self._seeds, self._told, self._pool = settings, seeds, told, pool
+        self._outcomes = {name: Outcome(ROSTER[name].kind) for name in settings.names}
+        self._known: dict[int, Known] = {}
+        self._competences: list[dict[str, Any]] = []
+        self._masked: list[dict[str, Any] | None] = []
+        self._kin: dict[str, list[str]] = {}
 
-    def sessions(self, name: str, population: Population) -> Evaluation:
-        """Sessions of every user of the population with the agent."""
-        world, seed = self._world, self._seed
-        wanted = self._settings.budget.sessions
-        if population == "validation":  # about as many sessions of fewer users
-            test, few = (len(world.users.starts(p).at_least(1)) for p in ("test", "validation"))
-            wanted = -(-wanted * test // max(few, 1))
-        if ROSTER[name].kind == "rl":
-            self._agent(name)  # training reuses what is trained
-        record = {
-            **self._record,
-            "seed": seed,
-            "users": self._users_digest,
-            "agent": _digest(world.directory(name)),
-            "population": population,
-            "sessions_per_user": wanted,
-        }
-        path = self._out / "sessions" / f"{name}-{population}.npz"
-        kept = load_sessions(path, record)
-        if kept is not None:
-            self._say(f"seed {seed}: {name}, {population} users: reused: {path}")
-            return kept
-        agent = self._agent(name)
-        self._say(f"seed {seed}: {name} meets the {population} users")
-        sessions = evaluate(
-            agent,
-            world.users,
-            population=population,
-            sessions_per_user=wanted,
-            seed=EVALUATION_DRAWS * (seed + 1),
-            **world.training.env_kwargs,
-        )
-        save_sessions(path, sessions, record)
-        return sessions
+    def in_half_a(self, stages: Stages) -> None:
+        """Make every agent."""
+        seed = stages.seed
+        for name, outcome in self._outcomes.items():
+            for (part, world), sessions in stages.in_half_a(name).items():
+                outcome.keep(part, world, seed, sessions)
+            outcome.beyond[seed] = beyond(outcome.test[SIMULATOR][seed], stages.known)
+            self._write()
+        self._known[seed] = stages.known
 
-    def _agent(self, name: str) -> Any:
-        if name not in self._agents:
-            verb = "training" if ROSTER[name].kind == "rl" else "fitting"
-            self._say(f"seed {self._seed}: {verb} {name}")
-            agent = self._agents[name] = ROSTER[name].make(self._world)
-            if isinstance(agent, TunedAgent):
-                spent = sum(row.get("steps", 0) for row in agent.tuning)
-                self._say(
-                    f"seed {self._seed}: {name}: chosen on validation users in {spent:,} "
-                    f"user-steps: {agent.settings}"
-                )
-            users = self._world.users
-            if isinstance(agent, ScoringAgent) and "users" not in vars(agent):
-                # To be taken away; greedy ones are in the directory of the users themselves.
-                save_agent(agent, self._out / "baselines" / name, users.catalogue, users.scale)
-        return self._agents[name]
+    def opened(self, stages: Stages) -> None:
+        """Let all agents meet test users in the worlds that none of them was made in."""
+        for name, outcome in self._outcomes.items():
+            for world, sessions in stages.opened(name).items():
+                outcome.keep("test", world, stages.seed, sessions)
+            outcome.segments = segments_of(outcome.test, self._known)
+        self._competences.append(stages.competences())
+        self._masked.append(stages.masked())
+        roster = {name: ROSTER[name] for name in self._outcomes}
+        inputs = getattr(stages.worlds.simulator, "inputs", ())
+        self._kin = {kind: kin_of(kind, roster, inputs) for kind in JUDGES}
+        self._write()
 
-    def _make_world(self) -> World:
-        settings, budget = self._settings, self._settings.budget
-        training = TrainSettings(
-            users=str(self._out / "users"),
-            out=str(self._out),
-            steps=budget.steps,
-            num_envs=budget.num_envs,
-            evaluations=budget.evaluations,
-            slate_size=settings.slate_size,
-            step_limit=settings.step_limit,
-            assumptions=settings.assumptions,
-            seed=self._seed,
-            device=settings.device,
-            overwrite=settings.overwrite,
-        )
-        histories = self._data.histories
-        fitting, validation = histories["fitting"], histories["validation"]
-        return World(self._users(), fitting, validation, training, budget.tuning)
+    def concluded(self) -> dict[str, Any]:
+        """The verdict, where it turns, and whether the worlds agree."""
+        worlds: dict[str, dict[str, Any]] = {}
+        for name, outcome in self._outcomes.items():
+            for world, by_seed in outcome.test.items():
+                worlds.setdefault(world, {})[name] = by_seed
+        correlations = rank_correlations(worlds) | under_masks(self._masked)
+        return self._write(grid=self._grid(), correlations=correlations, complete=True)
 
-    def _users(self) -> UserModel:
-        """The user model of this seed, fitted or loaded."""
-        directory = self._out / "users"
-        settings = FitSettings(
-            preset=self._settings.preset,
-            half=HALF,
-            seed=self._seed,
-            device=self._settings.device,
-            encoder=self._settings.encoder,
-            out=str(directory),
-        )
-        if read_json(directory / "settings.json") == settings_of(self._log, settings):
-            self._say(f"seed {self._seed}: user model: reused: {directory}")
-            return BertUserModel.from_pretrained(directory, device=settings.device)
-        for name, entry in ROSTER.items():
-            if entry.kind == "rl":  # what was trained in other users is void
-                shutil.rmtree(self._out / name, ignore_errors=True)
-        self._say(f"seed {self._seed}: fitting the user model (preset {settings.preset})")
-        return fit(self._log, settings)
+    def _grid(self) -> list[dict[str, Any]]:
+        """The champions in the judges, under other assumptions than they were made under."""
+        rl, cf = champion(self._outcomes, "rl"), champion(self._outcomes, "cf")
+        if rl is None or cf is None:
+            return []
+        settings = self._seeds[0].assumed
+        self._pool.run(turning(self._settings, (rl, cf), len(settings)))
+        worlds = [f"{JUDGE}{kind}" for kind in JUDGES]
+        held: dict[tuple[int, str, str], dict[int, Any]] = {}
+        for stages in self._seeds:
+            for row in range(len(settings)):
+                for world in worlds:
+                    for name in (rl, cf):
+                        sessions = stages.turned(name, world, row)
+                        held.setdefault((row, world, name), {})[stages.seed] = sessions
+            if len(self._seeds) > 1:
+                stages.forget()
+        return [
+            {
+                **setting.told,
+                "difference": {
+                    world: difference(held[row, world, rl], held[row, world, cf])
+                    for world in worlds
+                },
+            }
+            for row, setting in enumerate(settings)
+        ]
+
+    def _write(
+        self,
+        grid: list[dict[str, Any]] | None = None,
+        correlations: Mapping[str, Any] | None = None,
+        complete: bool = False,
+    ) -> dict[str, Any]:
+        judges = summary(self._competences, self._kin) if self._competences else None
+        results = results_of(self._outcomes, judges, grid, correlations) | self._told
+        results["complete"] = complete
+        write_json(Path(self._settings.out) / "results.json", results)
+        return results
 
 
 def _record(settings: CompareSettings, log: InteractionLog) -> dict[str, Any]:
@@ -221,10 +206,6 @@ def _record(settings: CompareSettings, log: InteractionLog) -> dict[str, Any]:
         },
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
-
-
-def _seeds(settings: CompareSettings) -> range:
-    return range(settings.budget.seeds)
 
 
 def _refuse_another(out: Path, record: dict[str, Any], overwrite: bool) -> None:
@@ -253,16 +234,9 @@ def _checked(data: FitData, settings: CompareSettings) -> FitData:
             f"slate_size must be at most {most} (the {len(data.catalogue)} items of the catalogue "
             f"less the {START_EVENTS} that a user starts with), got {settings.slate_size}"
         )
+    if settings.inner_judge not in JUDGES:
+        raise ValueError(
+            f"inner_judge must be one of {', '.join(JUDGES)}, got {settings.inner_judge!r}"
+        )
     halves(data.histories["validation"], len(data.catalogue), seed=0)
     return data
-
-
-def _digest(path: Path) -> str | None:
-    """Hash of a model's files (weights, tables and configurations), None where there is none."""
-    if not path.is_dir():
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()):
-        if file.suffix in (".safetensors", ".parquet", ".zip") or file.name == "config.json":
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()

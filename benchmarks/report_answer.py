@@ -8,6 +8,7 @@ from audience.benchmarks.report_blocks import (
     Block,
     Cell,
     Estimate,
+    Folded,
     Picture,
     Pictures,
     Section,
@@ -15,8 +16,6 @@ from audience.benchmarks.report_blocks import (
 )
 from audience.benchmarks.report_figures import Row, intervals
 from audience.benchmarks.report_reading import (
-    REPLAY,
-    SIMULATOR,
     Results,
     estimate,
     ranked,
@@ -24,6 +23,7 @@ from audience.benchmarks.report_reading import (
     world_name,
     worlds_of,
 )
+from audience.benchmarks.world_names import INNER, REPLAY, SIMULATOR
 
 UNASKED = {
     "judges": "No judge has valued the agents: no user model of another class, fitted to other "
@@ -107,11 +107,35 @@ def verdict_section(results: Results) -> Section:
         blocks.append(Pictures([Picture("verdict", caption, drawing)]))
         table: list[list[Cell]] = [[world_name(world), gap] for world, gap in gaps.items()]
         blocks.append(Table(["world", pair], table))
+        blocks += [str(one) for one in verdict.get("grounds") or []]
     elif verdict.get("sentence"):
         blocks.append(str(verdict["sentence"]))
+    blocks += _picked(results)
     if missing := unknown(results):
         blocks += [*(["Not known:"] if gaps else []), missing]
     return Section("What is known" if gaps else "What is not known", blocks)
+
+
+def _picked(results: Results) -> list[Block]:
+    """How the two sides of the verdict were picked."""
+    agents = results.get("agents") or {}
+    found = {name: return_of(agent, INNER) for name, agent in agents.items()}
+    held = {name: value for name, value in found.items() if value}
+    if not held:
+        return []
+    order = sorted(held, key=lambda name: -held[name].mean)
+    rows: list[list[Cell]] = [[name, str(agents[name].get("kind")), held[name]] for name in order]
+    return [
+        Folded(
+            "How the two were picked",
+            [
+                "The RL agent and the collaborative filter of the verdict are those that did best "
+                "with validation users in the inner judge, which is of the simulator's half. "
+                "Neither test users nor the judges of the other half have a say.",
+                Table(["agent", "kind", "return, inner judge"], rows, names=2),
+            ],
+        )
+    ]
 
 
 def unknown(results: Results) -> list[str]:

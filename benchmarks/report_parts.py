@@ -17,8 +17,6 @@ from audience.benchmarks.report_blocks import (
 )
 from audience.benchmarks.report_figures import Curve, Row, curves, intervals
 from audience.benchmarks.report_reading import (
-    JUDGE,
-    SIMULATOR,
     Results,
     cell,
     estimate,
@@ -29,6 +27,7 @@ from audience.benchmarks.report_reading import (
     worlds_of,
 )
 from audience.benchmarks.report_sources import CURVES
+from audience.benchmarks.world_names import JUDGE, SIMULATOR
 
 BESIDE = {
     "session_length": "session length (steps)",
@@ -38,7 +37,9 @@ BESIDE = {
     "gini": "Gini",
     "novelty": "novelty (bits)",
     "diversity": "diversity",
+    "calibration": "calibration",
     "exploitation_gap": "exploitation gap",
+    "exploitation_gap_to_best_cf": "gap to best CF's",
 }
 """Figures of an agent beside its return, and what they are called."""
 
@@ -129,7 +130,13 @@ def _beside(agents: Results, names: Sequence[str]) -> Iterator[Block]:
     """Every other figure of the agents."""
     found = [key for key in BESIDE if any(agents[name].get(key) is not None for name in names)]
     if found:
-        yield "Beyond the return:"
+        yield (
+            "Beyond the return. Novelty: surprise of what is shown, from its popularity. "
+            "Diversity: one minus the cosine of the texts of two items of a session. Calibration: "
+            "the cosine of what a session shows to what the user began with. Exploitation gap: "
+            "the return in the simulator minus that in the judges; beside the best CF agent's "
+            "gap, how much more the simulator promises of an agent than it keeps."
+        )
         rows: list[list[Cell]] = [
             [name, *(cell(estimate(agents[name].get(key))) for key in found)] for name in names
         ]

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audience.benchmarks.report_blocks import Cell, Estimate
+from audience.benchmarks.world_names import JUDGE, REPLAY, SIMULATOR
 
 Results = Mapping[str, Any]
-
-SIMULATOR, REPLAY, JUDGE = "simulator", "replay", "judge_"
 
 
 def estimate(figures: Any, signed: bool = False) -> Estimate | None:

@@ -30,7 +30,10 @@ def assumptions_section(results: Results) -> Section | None:
     gaps = [key for key in columns if "difference" in key.split(".")]
     settings = [key for key in columns if key not in gaps]
     named = ", ".join(key.replace("_", " ") for key in settings)
-    blocks: list[Block] = []
+    blocks: list[Block] = [
+        "What the log cannot teach, set otherwise in the judges. The agents stay those that were "
+        "made under the comparison's own assumptions: they are evaluated anew, not trained anew."
+    ]
     pictures = []
     for gap in gaps:
         told = [

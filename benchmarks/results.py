@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
-from scipy.stats import trim_mean
 
-from audience.agents.evaluation import LEVEL, RESAMPLES, Evaluation
+from audience.agents.evaluation import Evaluation
+from audience.benchmarks.paired import difference, figures, return_figures, returns_of
 from audience.benchmarks.roster import Kind
+from audience.benchmarks.verdict import verdict
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
 
 FIGURES = ("session_length", "like_rate", "acceptance", "coverage", "gini")
 """Figures of `Evaluation.summary` beside the return; of several seeds, their mean."""
 
-NO_VERDICT = (
-    "No verdict: there is no judge yet, and the simulator is the world in which the RL agents "
-    "were trained. The figures say who does well in it, not who would do well with real users."
-)
+BEYOND = ("novelty", "diversity", "calibration")
+"""Figures of `beyond`, likewise."""
 
 
 @dataclass
@@ -32,144 +30,179 @@ class Outcome:
 
     Attributes:
         kind: What the agent is.
-        test: Sessions with test users, by seed.
-        validation: Sessions with validation users, by seed; only of agents of kind `cf`.
+        test: Sessions with test users, by world and seed.
+        validation: Sessions with validation users, by world (the simulator and the inner judge)
+            and seed.
+        beyond: What `beyond` says of the sessions with test users in the simulator, by seed.
+        segments: What `segments_of` says.
     """
 
     kind: Kind
-    test: dict[int, Evaluation] = field(default_factory=dict)
-    validation: dict[int, Evaluation] = field(default_factory=dict)
+    test: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
+    validation: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
+    beyond: dict[int, dict[str, float]] = field(default_factory=dict)
+    segments: dict[str, Any] = field(default_factory=dict)
+
+    def keep(self, part: str, world: str, seed: int, sessions: Evaluation) -> None:
+        """Add sessions to `test` or `validation`."""
+        getattr(self, part).setdefault(world, {})[seed] = sessions
 
 
-def results_of(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """The figures of `results.json`; agents that have not met test users yet are left out.
+def champion(outcomes: Mapping[str, Outcome], kind: Kind) -> str | None:
+    """The agent of a kind with the highest return with validation users in the inner judge.
 
-    `best_cf` is the agent of kind `cf` with the highest return with validation users, in which
-    no test user has a say. Each other agent is compared with it in pairs, session by session.
+    Where none was there, in the simulator; no test user has a say. None without such agents.
     """
-    done = {name: outcome for name, outcome in outcomes.items() if outcome.test}
-    validated = {
-        name: float(np.mean([e.return_.mean() for e in outcome.validation.values()]))
-        for name, outcome in done.items()
-        if outcome.validation
-    }
-    best = max(validated, key=lambda name: validated[name], default=None)
-    agents: dict[str, Any] = {}
-    for name, outcome in done.items():
-        summaries = [sessions.summary() for sessions in outcome.test.values()]
-        returns = user_returns(outcome.test)
-        simulator: dict[str, Any] = {
-            "return": {
-                "mean": float(returns.mean()),
-                "iqm": float(trim_mean(returns.ravel(), 0.25)),
-                **interval(returns),
-                "per_seed": returns.mean(1).tolist(),
-            },
-            "difference_to_best_cf": (
-                _difference(outcome.test, done[best].test) if best not in (None, name) else None
-            ),
+    for world in (INNER, SIMULATOR):
+        found = {
+            name: _mean_return(outcome.validation[world])
+            for name, outcome in outcomes.items()
+            if outcome.kind == kind and world in outcome.validation
         }
-        if name in validated:
-            simulator["validation_return"] = validated[name]
-        agents[name] = {
-            "kind": outcome.kind,
-            "simulator": simulator,
-            **{key: float(np.mean([s[key] for s in summaries])) for key in FIGURES},
-        }
-    return {
-        "agents": agents,
-        "best_cf": best,
-        "judges": None,
-        "verdict": {"rl": None, "cf": None, "difference": None, "sentence": NO_VERDICT},
-    }
+        if found:
+            return max(found, key=lambda name: found[name])
+    return None
 
 
-def user_returns(by_seed: Mapping[int, Evaluation]) -> NDArray[np.float64]:
-    """Mean return of each user in each seed, shape (seeds, users).
+def results_of(
+    outcomes: Mapping[str, Outcome],
+    judges: Mapping[str, Any] | None = None,
+    grid: list[dict[str, Any]] | None = None,
+    correlations: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of `results.json`; agents that have not met test users yet are left out.
 
-    Rare users have no event with an item of some seed's catalogue, and no session there: the
-    users are those of all seeds.
-    """
-    names = [sessions.users[: sessions.n_users] for sessions in by_seed.values()]
-    shared = reduce(np.intersect1d, names)
-    rows = []
-    for users, sessions in zip(names, by_seed.values(), strict=True):
-        order = np.argsort(users)
-        place = order[np.searchsorted(users, shared, sorter=order)]
-        rows.append(sessions.user_returns()[place])
-    return np.stack(rows)
-
-
-def interval(values: NDArray[np.float64], seed: int = 0) -> dict[str, float]:
-    """95 % bootstrap interval of the mean over users and seeds, both resampled.
+    Each agent is compared with the best collaborative filter in pairs, session by session.
 
     Args:
-        values: Shape (seeds, users); one seed is not resampled.
-        seed: Of the resamples, the same users for all agents.
-
-    Returns:
-        `low` and `high`.
+        outcomes: By agent.
+        judges: By class, `competent`, `competence` and `kin`, where they are known.
+        grid: Rows of `assumption_grid`.
+        correlations: The part `rank_correlation`.
     """
-    rng = np.random.default_rng(seed)
-    n_seeds, n_users = values.shape
-    # How often each is drawn is multinomial: two matrix products give all the means.
-    users = rng.multinomial(n_users, np.full(n_users, 1 / n_users), RESAMPLES) / n_users
-    seeds = (
-        rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), RESAMPLES) / n_seeds
-        if n_seeds > 1
-        else np.ones((RESAMPLES, 1))
-    )
-    means = ((seeds @ values) * users).sum(1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"low": float(low), "high": float(high)}
+    done = {name: outcome for name, outcome in outcomes.items() if outcome.test}
+    best = champion(done, "cf")
+    return {
+        "agents": {name: _agent(name, done, best) for name in done},
+        "best_cf": best,
+        "judges": judges,
+        "verdict": _verdict(done, judges or {}, grid or []),
+        "assumption_grid": grid,
+        "rank_correlation": correlations,
+    }
 
 
-def _difference(
-    ours: Mapping[int, Evaluation], theirs: Mapping[int, Evaluation]
-) -> dict[str, float] | None:
-    """Mean paired difference of returns over the seeds that both have met."""
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return None
-    gap = user_returns({s: ours[s] for s in both}) - user_returns({s: theirs[s] for s in both})
-    return {"mean": float(gap.mean()), **interval(gap)}
+def _agent(name: str, done: Mapping[str, Outcome], best: str | None) -> dict[str, Any]:
+    outcome = done[name]
+    told: dict[str, Any] = {"kind": outcome.kind}
+    for world, by_seed in outcome.test.items():
+        told[world] = {"return": return_figures(by_seed), "difference_to_best_cf": None}
+        if best not in (None, name) and world in done[best].test:
+            told[world]["difference_to_best_cf"] = difference(by_seed, done[best].test[world])
+    if SIMULATOR in outcome.validation:
+        told[SIMULATOR]["validation_return"] = _mean_return(outcome.validation[SIMULATOR])
+    if INNER in outcome.validation:
+        told[INNER] = {"return": return_figures(outcome.validation[INNER])}
+    summaries = [sessions.summary() for sessions in outcome.test[SIMULATOR].values()]
+    told |= {key: float(np.mean([s[key] for s in summaries])) for key in FIGURES}
+    for key in BEYOND:
+        values = [found[key] for found in outcome.beyond.values() if key in found]
+        told[key] = float(np.mean(values)) if values else None
+    told |= _exploitation(outcome, None if best in (None, name) else done[best])
+    if outcome.segments:
+        told["segments"] = outcome.segments
+    return told
 
 
-HEADINGS = (
-    "agent",
-    "kind",
-    "return [95 %]",
-    "to best CF [95 %]",
-    "iqm",
-    "length",
-    "like rate",
-    "coverage",
-    "gini",
-)
+def _exploitation(outcome: Outcome, cf: Outcome | None) -> dict[str, Any]:
+    """How much more the simulator promises than the judges give, of the same test users.
+
+    `exploitation_gap`: simulator minus the mean of all judges. Worlds differ in how much there is
+    to earn, so `exploitation_gap_to_best_cf` takes off the gap of the best collaborative filter,
+    which has learned nothing from the simulator's users.
+    """
+    gaps = {"exploitation_gap": None, "exploitation_gap_to_best_cf": None}
+    judges = [world for world in outcome.test if world.startswith(JUDGE)]
+    if not judges:
+        return gaps
+    worlds = [SIMULATOR, *judges]
+    held = [outcome.test[world] for world in worlds]
+    if cf is not None and all(world in cf.test for world in worlds):
+        held += [cf.test[world] for world in worlds]
+    returns = returns_of(held)
+    if returns is None:
+        return gaps
+    n = len(worlds)
+    own = returns[0] - np.mean(returns[1:n], 0)
+    found: dict[str, Any] = {**gaps, "exploitation_gap": figures(own)}
+    if len(returns) > n:
+        theirs = returns[n] - np.mean(returns[n + 1 :], 0)
+        found["exploitation_gap_to_best_cf"] = figures(own - theirs)
+    return found
+
+
+def _verdict(
+    done: Mapping[str, Outcome], judges: Mapping[str, Any], grid: list[dict[str, Any]]
+) -> dict[str, Any]:
+    rl, cf = champion(done, "rl"), champion(done, "cf")
+    differences: dict[str, Any] = {}
+    bases: dict[str, float] = {}
+    seeds = 0
+    if rl is not None and cf is not None:
+        ours, theirs = done[rl].test, done[cf].test
+        seeds = len(ours[SIMULATOR])
+        for world in ours:
+            if world != SIMULATOR and world in theirs:
+                gap = difference(ours[world], theirs[world])
+                if gap is not None:
+                    differences[world] = gap
+                    bases[world] = return_figures(theirs[world])["mean"]
+    return verdict(rl, cf, differences, bases, judges, seeds, grid)
+
+
+def _mean_return(by_seed: Mapping[int, Evaluation]) -> float:
+    return float(np.mean([sessions.return_.mean() for sessions in by_seed.values()]))
+
+
+BESIDE = {
+    "session_length": ("length", 1),
+    "like_rate": ("like rate", 2),
+    "coverage": ("coverage", 2),
+    "gini": ("gini", 2),
+    "novelty": ("novelty", 1),
+    "diversity": ("diversity", 2),
+    "calibration": ("calibration", 2),
+}
+"""Figures of the table beside returns: what they are called, and their digits."""
+
+
+def headings(results: Mapping[str, Any]) -> list[str]:
+    """The table's headings."""
+    names = [world.replace("_", " ") for world in _worlds(results)]
+    return ["agent", "kind", *names, "gap to CF", *(name for name, _ in BESIDE.values())]
 
 
 def rows(results: Mapping[str, Any]) -> list[list[str]]:
     """The table's cells, the highest return first."""
+    worlds = _worlds(results)
     ranked = sorted(
         results["agents"].items(), key=lambda item: -item[1]["simulator"]["return"]["mean"]
     )
     table = []
     for name, agent in ranked:
-        returns = agent["simulator"]["return"]
-        gap = agent["simulator"]["difference_to_best_cf"]
+        gap = agent["exploitation_gap_to_best_cf"]
+        returns = [(agent.get(world) or {}).get("return") for world in worlds]
+        best = "best CF" if name == results["best_cf"] else "-"
         table.append(
             [
                 name,
                 agent["kind"],
-                f"{returns['mean']:.2f} [{returns['low']:.2f}, {returns['high']:.2f}]",
-                f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
-                if gap
-                else ("best CF" if name == results["best_cf"] else "-"),
-                f"{returns['iqm']:.2f}",
-                f"{agent['session_length']:.1f}",
-                f"{agent['like_rate']:.2f}",
-                f"{agent['coverage']:.2f}",
-                f"{agent['gini']:.2f}",
+                *("-" if r is None else _interval(r, ".2f") for r in returns),
+                _interval(gap, "+.2f") if gap else best,
+                *(
+                    "-" if agent[key] is None else f"{agent[key]:.{digits}f}"
+                    for key, (_, digits) in BESIDE.items()
+                ),
             ]
         )
     return table
@@ -177,9 +210,11 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table in Markdown, with the verdict below."""
-    lines = [HEADINGS, ["---", "---", *["---:"] * (len(HEADINGS) - 2)], *rows(results)]
+    titles = headings(results)
+    lines = [titles, ["---", "---", *["---:"] * (len(titles) - 2)], *rows(results)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{results['verdict']['sentence']}\n"
+    said = " ".join([results["verdict"]["sentence"], *results["verdict"]["grounds"]])
+    return f"{table}\n\n{said}\n"
 
 
 def screen(results: Mapping[str, Any]) -> Table:
@@ -192,18 +227,29 @@ def screen(results: Mapping[str, Any]) -> Table:
         ),
     )
     table = Table(
-        title=f"{log['name']}: sessions of unseen test users in the simulator, "
+        title=f"{log['name']}: returns of unseen test users' sessions by world, "
         f"{seeds} seed{'s' * (seeds != 1)}",
         box=box.SIMPLE_HEAD,
-        caption=results["verdict"]["sentence"],
+        caption=" ".join([results["verdict"]["sentence"], *results["verdict"]["grounds"]]),
         caption_justify="left",
     )
-    for heading in HEADINGS:
-        right = heading not in HEADINGS[:2]
-        table.add_column(heading, justify="right" if right else "left")
+    shown = len(headings(results)) - len(BESIDE)  # what a terminal is wide enough for
+    for place, heading in enumerate(headings(results)[:shown]):
+        table.add_column(heading, justify="right" if place > 1 else "left")
     for row in rows(results):
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*(cell.replace("[", r"\[") for cell in row[:shown]))
     return table
+
+
+def _worlds(results: Mapping[str, Any]) -> list[str]:
+    """The worlds that test users were met in, as some agent names them."""
+    named = dict.fromkeys(key for agent in results["agents"].values() for key in agent)
+    return [key for key in named if key in (SIMULATOR, REPLAY) or key.startswith(JUDGE)]
+
+
+def _interval(found: Mapping[str, float], form: str) -> str:
+    mean, low, high = (format(found[end], form) for end in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def write_summary(directory: Path, results: Mapping[str, Any]) -> None:
@@ -214,8 +260,11 @@ def write_summary(directory: Path, results: Mapping[str, Any]) -> None:
         old.unlink()
     with SummaryWriter(str(directory)) as writer:
         for name, agent in results["agents"].items():
-            for seed, value in enumerate(agent["simulator"]["return"]["per_seed"]):
-                writer.add_scalar(f"return/{name}", value, seed)
-            for figure in FIGURES:
-                writer.add_scalar(f"{figure}/{name}", agent[figure], 0)
+            for world in _worlds(results):
+                per_seed = agent[world]["return"]["per_seed"] if world in agent else []
+                for seed, value in enumerate(per_seed):
+                    writer.add_scalar(f"return_{world}/{name}", value, seed)
+            for figure in (*FIGURES, *BEYOND):
+                if agent[figure] is not None:
+                    writer.add_scalar(f"{figure}/{name}", agent[figure], 0)
         writer.add_text("comparison", markdown(results))

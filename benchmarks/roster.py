@@ -38,6 +38,9 @@ class World:
         training: Settings of RL agents; `out` is the directory that holds theirs.
         tuning_steps: User-steps in the simulator in which a baseline chooses its settings, by
             return; by default as many as RL trains for.
+        inner_judge: A user model of another class, fitted to half A too, that trainings are
+            watched in.
+        replay: Real validation users that trainings are watched with.
     """
 
     users: UserModel
@@ -45,6 +48,8 @@ class World:
     validation: Histories
     training: TrainSettings
     tuning_steps: int | None = None
+    inner_judge: UserModel | None = None
+    replay: UserModel | None = None
 
     def directory(self, name: str) -> Path:
         """Where a trained agent lies."""
@@ -62,11 +67,20 @@ class Entry:
             stand.
         make: Fits it in a world.
         slates: Whether it recommends slates of more than one item.
+        scorers: What it ranks items by, as judges name their kin.
+        model: Whether the simulator is inside it beside: it reads it, or learned from its users.
     """
 
     kind: Kind
     make: Callable[[World], Agent | BaseAlgorithm]
     slates: bool = True
+    scorers: tuple[str, ...] = ()
+    model: bool = False
+
+    @property
+    def simulates(self) -> bool:
+        """Whether what the simulator takes in is inside the agent, too."""
+        return self.model or self.kind == "rl"
 
 
 def _random(world: World) -> Agent:
@@ -114,12 +128,30 @@ def _choice(world: World) -> Agent:
     return ChoiceAgent(world.users, world.training.slate_size)
 
 
-def _rl(name: str, algo: str, **changes: Any) -> Callable[[World], Agent | BaseAlgorithm]:
+def _rl(
+    name: str, algo: str, *, longer: int = 1, member: int | None = None, **changes: Any
+) -> Callable[[World], Agent | BaseAlgorithm]:
+    """An RL agent.
+
+    Args:
+        name: Of the agent.
+        algo: Of `ALGORITHMS`.
+        longer: How many times the steps of the others it is trained for.
+        member: The member of the users' ensemble that it learns from alone, where they are one.
+        **changes: Other settings of the training.
+    """
+
     def make(world: World) -> Agent | BaseAlgorithm:
         from audience.agents.trained import load_agent_of  # torch only where needed
 
+        if longer > 1:
+            changes["steps"] = longer * world.training.steps
         settings = trained_with(world, name, algo, **changes)
-        return load_agent_of(agents.train(world.users, settings), settings.device)
+        users: Any = world.users
+        if member is not None and hasattr(users, "alone"):
+            users = users.alone(member)
+        out = agents.train(users, settings, inner_judge=world.inner_judge, replay=world.replay)
+        return load_agent_of(out, settings.device)
 
     return make
 
@@ -135,25 +167,30 @@ def trained_with(world: World, name: str, algo: str, **changes: Any) -> TrainSet
     return dataclasses.replace(training, algo=algo, num_envs=users, out=out, **changes)
 
 
+LONG = 3
+"""Times the steps of the others that the exploiting agent and its cure are trained for."""
+
 ROSTER: dict[str, Entry] = {
     "random": Entry("reference", _random),
     "popularity": Entry("cf", _constant("popularity")),
     "mean_feedback": Entry("cf", _constant("mean_feedback")),
-    "item_knn": Entry("cf", _tuned("item_knn")),
-    "user_knn": Entry("cf", _tuned("user_knn")),
-    "text_knn": Entry("cf", _tuned("text_knn")),
-    "explicit_als": Entry("cf", _tuned("explicit_als")),
-    "als": Entry("cf", _tuned("als")),
-    "bpr": Entry("cf", _tuned("bpr")),
-    "ease": Entry("cf", _tuned("ease")),
-    "ease_feedback": Entry("cf", _tuned("ease_feedback")),
-    "followers": Entry("cf", _tuned("followers")),
+    "item_knn": Entry("cf", _tuned("item_knn"), scorers=("item_knn",)),
+    "user_knn": Entry("cf", _tuned("user_knn"), scorers=("user_knn",)),
+    "text_knn": Entry("cf", _tuned("text_knn"), scorers=("text_knn",)),
+    "explicit_als": Entry("cf", _tuned("explicit_als"), scorers=("als",)),
+    "als": Entry("cf", _tuned("als"), scorers=("als",)),
+    "bpr": Entry("cf", _tuned("bpr"), scorers=("bpr",)),
+    "ease": Entry("cf", _tuned("ease"), scorers=("ease",)),
+    "ease_feedback": Entry("cf", _tuned("ease_feedback"), scorers=("ease", "als")),
+    "followers": Entry("cf", _tuned("followers"), scorers=("followers",)),
     "linucb": Entry("bandit", _tuned("linucb")),
     "thompson": Entry("bandit", _tuned("thompson")),
-    "choice": Entry("reference", _choice),
-    "greedy": Entry("reference", _greedy),
+    "choice": Entry("reference", _choice, model=True),
+    "greedy": Entry("reference", _greedy, model=True),
     "ppo": Entry("rl", _rl("ppo", "ppo")),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
+    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG, member=0)),
+    "ppo_pessimism": Entry("rl", _rl("ppo_pessimism", "ppo", longer=LONG, pessimism=1.0)),
     "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
     "a2c": Entry("rl", _rl("a2c", "a2c")),
     "dqn": Entry("rl", _rl("dqn", "dqn"), slates=False),
@@ -162,7 +199,15 @@ ROSTER: dict[str, Entry] = {
     "td3": Entry("rl", _rl("td3", "td3")),
 }
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
-`choice` are the sequential models; `ppo_ids` is PPO without the items' texts."""
+`choice` are the sequential models; `ppo_ids` is PPO without the items' texts. `ppo_exploit` is
+made to live off the simulator's errors: it is trained for long and by one member of the ensemble,
+whom no other checks; `ppo_pessimism` as long, but what the members disagree on counts less."""
+
+FULL = (
+    "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"
+    "ease_feedback,followers,greedy,ppo,maskable_ppo,a2c"
+)
+"""Agents of the preset `full`."""
 
 DEFAULT = "random,popularity,mean_feedback,item_knn,als,ease,ease_feedback,greedy,ppo"
 """Agents that are compared where none are named: what usually does best, and what it costs little

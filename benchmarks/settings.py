@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from audience.benchmarks.roster import DEFAULT, ROSTER
+from audience.benchmarks.roster import DEFAULT, FULL, ROSTER
 from audience.reward_models.users import Assumptions
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
 
-PresetName = Literal["tiny", "demo", "full"]
+PresetName = Literal["tiny", "demo", "full", "all"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is spent. The user model has presets of the same names.
+    """How much is spent. The user model has presets of the same names; that of `all` is `full`.
 
     Attributes:
         seeds: Halvings of the log, each with its own user model and agents.
         steps: User-steps that RL agents train for.
         num_envs: Users who are recommended to at a time in training.
         evaluations: Evaluations on validation users on the way.
-        sessions: Sessions of each test user.
+        sessions: Sessions of each test user in the simulator.
+        judge_sessions: The same in each judge.
+        grid: Other assumptions that the champions are valued under: one changed at a time
+            ("each"), or all together ("product").
+        grid_sessions: Sessions of each test user under each of them.
+        agents: Who is compared.
         tuning: User-steps in which each baseline chooses its settings by return; at least one
             session of each validation user with each setting.
     """
@@ -34,19 +40,60 @@ class Preset:
     num_envs: int
     evaluations: int
     sessions: int
+    judge_sessions: int
+    grid: Literal["each", "product"]
+    grid_sessions: int
     tuning: int
+    agents: str = DEFAULT
 
 
 PRESETS: dict[PresetName, Preset] = {
     # Seconds: shows that everything works, and nothing else.
-    "tiny": Preset(seeds=1, steps=512, num_envs=16, evaluations=1, sessions=2, tuning=1),
-    # Minutes on 2 cores, of which PPO takes about three.
-    "demo": Preset(seeds=1, steps=300_000, num_envs=256, evaluations=8, sessions=4, tuning=20_000),
+    "tiny": Preset(
+        seeds=1,
+        steps=512,
+        num_envs=16,
+        evaluations=1,
+        sessions=2,
+        judge_sessions=2,
+        grid="each",
+        grid_sessions=1,
+        tuning=1,
+    ),
+    # Minutes on 2 cores, of which PPO takes about two, and the judges another two.
+    "demo": Preset(
+        seeds=1,
+        steps=300_000,
+        num_envs=256,
+        evaluations=8,
+        sessions=4,
+        judge_sessions=2,
+        grid="each",
+        grid_sessions=1,
+        tuning=20_000,
+    ),
     # Two hours or so on 2 cores.
     "full": Preset(
-        seeds=5, steps=1_500_000, num_envs=256, evaluations=20, sessions=8, tuning=200_000
+        seeds=5,
+        steps=1_500_000,
+        num_envs=256,
+        evaluations=20,
+        sessions=8,
+        judge_sessions=4,
+        grid="product",
+        grid_sessions=1,
+        tuning=200_000,
+        agents=FULL,
     ),
 }
+# Overnight.
+PRESETS["all"] = dataclasses.replace(PRESETS["full"], agents="all")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -67,13 +114,14 @@ class CompareSettings:
     """How an item of your own log reads, such as "{title}. {category}"; by default all text."""
 
     preset: PresetName = "demo"
-    """How much to spend: demo (minutes), full (hours, 5 seeds), tiny (seconds; a smoke test)."""
+    """How much to spend: demo (minutes), full (hours, 5 seeds), all (every agent, overnight), tiny
+    (seconds; a smoke test)."""
 
     out: str = "runs/compare"
     """Directory of all results. What is finished there with the same settings is reused."""
 
-    agents: str = DEFAULT
-    """Agents to compare, separated by commas, or "all"."""
+    agents: str | None = None
+    """Agents to compare, separated by commas, or "all"; by default the preset's."""
 
     seeds: int | None = None
     """Halvings of the log, each with its own fits and agents; by default the preset's."""
@@ -82,7 +130,7 @@ class CompareSettings:
     """User-steps that RL agents train for; by default the preset's."""
 
     sessions: int | None = None
-    """Sessions of each test user; by default the preset's."""
+    """Sessions of each test user, in the simulator and in each judge; by default the preset's."""
 
     slate_size: int = 1
     """Items shown at a step."""
@@ -93,8 +141,15 @@ class CompareSettings:
     assumptions: Assumptions = field(default_factory=Assumptions)
     """What the log could not teach about the users."""
 
+    inner_judge: str = "boosted"
+    """Class of the judge inside half A in which champions are picked and trainings are watched."""
+
     encoder: str | None = None
     """BERT encoder of item text: a directory or a Hugging Face id; by default all-MiniLM-L6-v2."""
+
+    jobs: int | None = None
+    """Cells of the comparison that run at a time, each in a process of its own with one thread, so
+    that the number changes no result; by default one a core. 0: all in this process."""
 
     device: str = "auto"
     """Where models live: auto, cpu, cuda."""
@@ -103,6 +158,10 @@ class CompareSettings:
     """Replace what was finished in the same directory with other settings."""
 
     def __post_init__(self) -> None:
+        if self.preset not in get_args(PresetName):
+            raise ValueError(
+                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
+            )
         unknown = [name for name in self.names if name not in ROSTER]
         if unknown or not self.names:
             raise ValueError(
@@ -115,10 +174,6 @@ class CompareSettings:
                 f"slate_size must be 1 with {', '.join(alone)}, whose actions are single items, "
                 f"got {self.slate_size}; leave them out of agents"
             )
-        if self.preset not in get_args(PresetName):
-            raise ValueError(
-                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
-            )
         if self.text is not None and self.interactions is None:
             raise ValueError(
                 f"text goes with interactions and items, for named logs bring theirs, "
@@ -128,6 +183,8 @@ class CompareSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
+        if self.jobs is not None and self.jobs < 0:
+            raise ValueError(f"jobs must be at least 0, got {self.jobs!r}")
 
     @property
     def names(self) -> list[str]:
@@ -135,18 +192,30 @@ class CompareSettings:
 
         "all" are those that know slates of this size.
         """
-        if self.agents.strip() == "all":
+        agents = self.budget.agents
+        if agents.strip() == "all":
             return [name for name, entry in ROSTER.items() if entry.slates or self.slate_size == 1]
-        wanted = [name.strip() for name in self.agents.split(",") if name.strip()]
+        wanted = [name.strip() for name in agents.split(",") if name.strip()]
         known = list(ROSTER)
         return sorted(set(wanted), key=lambda name: known.index(name) if name in known else -1)
 
     @property
     def budget(self) -> Preset:
         """The preset, with what was set by hand in its place."""
-        by_hand = {"seeds": self.seeds, "steps": self.steps, "sessions": self.sessions}
+        by_hand = {"seeds": self.seeds, "steps": self.steps, "agents": self.agents}
+        by_hand |= {"sessions": self.sessions, "judge_sessions": self.sessions}
         given = {name: value for name, value in by_hand.items() if value is not None}
-        return dataclasses.replace(PRESETS[self.preset], **given)
+        return dataclasses.replace(PRESETS[self.preset], **given)  # type: ignore[arg-type]
+
+    @property
+    def processes(self) -> int:
+        """Cells that run at a time."""
+        return cores() if self.jobs is None else self.jobs
+
+    @property
+    def users_preset(self) -> Literal["tiny", "demo", "full"]:
+        """The preset of the user model."""
+        return "full" if self.preset == "all" else self.preset
 
     def deciding(self) -> dict[str, Any]:
         """What a result depends on: a directory holds results of one such record.
@@ -154,11 +223,11 @@ class CompareSettings:
         More seeds or agents add to a directory, so they do not belong to it, nor do the device
         and the places of files: the log's content has its own fingerprint.
         """
-        free = {"agents", "seeds", "out", "device", "overwrite"}
+        free = {"agents", "seeds", "out", "jobs", "device", "overwrite"}
         free |= {"log", "interactions", "items", "text"}
         record = {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
         budget = dataclasses.asdict(self.budget)
-        del budget["seeds"]
+        del budget["seeds"], budget["agents"]
         return {**record, **budget}
 
     def load_log(self) -> InteractionLog:

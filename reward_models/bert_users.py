@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
+from audience.reward_models.inputs import INPUTS
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
 from audience.reward_models.prediction import (
@@ -59,6 +61,8 @@ class BertUserModel:
         starts: First events of the users of each population.
         card: What `card.json` says.
     """
+
+    inputs = INPUTS
 
     def __init__(
         self,
@@ -164,6 +168,25 @@ class BertUserModel:
             known = sum(len(starts) for starts in self._starts.values())
             self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), known)
         return self._memos[popularity_discount]
+
+    def alone(self, member: int) -> BertUserModel:
+        """These users with the feedback of one member of the ensemble, whom no other checks.
+
+        Args:
+            member: Its number, from 0.
+
+        Raises:
+            ValueError: There is no such member.
+        """
+        members = self.model.config.members
+        if not 0 <= member < members:
+            raise ValueError(f"member must be from 0 to {members - 1}, got {member!r}")
+        model = deepcopy(self.model)
+        model.feedback_base = model.feedback_base.alone(member)
+        model.feedback_head = model.feedback_head.alone(member)
+        model.config.members = 1
+        card = {**self.card, "member": member}
+        return BertUserModel(model, self._catalogue, self._scale, self._starts, card)
 
     def starts(self, population: Population) -> Histories:
         """The first events of the users of a population, at most START_EVENTS a user."""

@@ -49,6 +49,7 @@ class FitData:
         half: Literal["a", "b"] | None,
         seed: int,
         everyone: bool = False,
+        scale: FeedbackScale | None = None,
     ) -> FitData:
         """Split a log; with a half, an item must be common enough in both halves.
 
@@ -57,6 +58,8 @@ class FitData:
             half: Fit on one half of the users who are not test users; None: on all.
             seed: Of the split.
             everyone: Test users are fitted on too, and none is left.
+            scale: Feedback levels; by default those of the fitting users. A judge speaks the
+                levels of the simulator's half.
 
         Raises:
             LogError: Too few users or items.
@@ -77,7 +80,7 @@ class FitData:
                     f"log {log.name!r}: no {name} users among {log.n_users}; a fit needs fitting, "
                     f"validation and test users. Give a log of more users."
                 )
-        scale = log.scale(split.fitting)
+        scale = log.scale(split.fitting) if scale is None else scale
         catalogue = log.catalogue(split.fitting, groups=groups)
         histories, values, signals = {}, {}, {}
         for name in POPULATIONS:

@@ -37,6 +37,22 @@ class MemberLayers(nn.Module):
         self.out = nn.Parameter(torch.zeros(members, HIDDEN, n_out))
         self.linear = nn.Linear(n_in, members * n_out) if linear else None
 
+    def alone(self, member: int) -> MemberLayers:
+        """One of the members, as an ensemble of its own; the weights are copied."""
+        linear = self.linear is not None
+        n_in = self.hidden.in_features
+        new = MemberLayers(1, n_in, self.n_out, self.dropout.p, linear).to(self.out.device)
+        parts = [(new.hidden, self.hidden, HIDDEN)]
+        if new.linear is not None and self.linear is not None:
+            parts.append((new.linear, self.linear, self.n_out))
+        with torch.no_grad():
+            new.out.copy_(self.out[member : member + 1])
+            for ours, whole, width in parts:
+                own = slice(member * width, (member + 1) * width)
+                ours.weight.copy_(whole.weight[own])
+                ours.bias.copy_(whole.bias[own])
+        return new.train(self.training)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_in) to (..., members, n_out)."""
         hidden = self.dropout(nn.functional.gelu(self.hidden(x)))

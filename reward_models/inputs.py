@@ -30,6 +30,9 @@ from audience.reward_models.text_nearness import LATEST, SPANS, latest_axes, nea
 from audience.reward_models.text_prior import level_prior, with_text_prior
 from audience.reward_models.user_statistics import Known, Statistics
 
+INPUTS = ("als", "ease", "item_knn", "followers")
+"""What is taken in, by the names that judges call their kin by."""
+
 TEXT_AXES = 8
 """Axes of the items' texts among the factors: with 8 the ALS fold-in errs 1.2 % less on unseen
 users of movielens (RMSE .864 to .854), 0.3 % less on those of ml-100k; with shuffled text 1 %

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,40 @@ def competence(
                 | {"deciding": part in DECIDING}
                 for name in both
             } or None
+    return _decided(result)
+
+
+def pooled(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One competence from those of a judge's class against the same rival in several seeds.
+
+    Figures and bounds are means over seeds. The mean of bounds is no narrower than a bound of
+    the mean: the test users are the same in all seeds, so that their chance is not averaged out.
+    """
+    if len(seeds) == 1:
+        return seeds[0]
+    result: dict[str, Any] = {"tolerance": TOLERANCE} | dict.fromkeys(MEASURES)
+    for part in MEASURES:
+        held = [one[part] for one in seeds]
+        if all(held):
+            result[part] = {name: _mean([one[name] for one in held]) for name in held[0]}
+    return _decided(result)
+
+
+def _mean(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of a measure's figures, None where any is; what they decide is decided anew."""
+    mean: dict[str, Any] = {}
+    for name in ("judge", "rival", "worse", "low", "high"):
+        values = [one[name] for one in of_seeds]
+        mean[name] = None if None in values else float(np.mean(values))
+    bound = mean["low" if of_seeds[0]["vetoes"] else "high"]
+    known = bound is not None and bound <= TOLERANCE
+    every = all(one["competent"] for one in of_seeds)  # also where there was nothing to beat
+    kept = {name: of_seeds[0][name] for name in ("vetoes", "deciding")}
+    return mean | {"competent": known or every, **kept}
+
+
+def _decided(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures by part, and before them what follows."""
     found = [one for part in DECIDING for one in (result[part] or {}).values()]
     competent = bool(found) and all(one["competent"] for one in found)
     return {"competent": competent, "sentence": _sentence(competent, result), **result}

@@ -58,11 +58,7 @@ def choice_quality(
         test: Events of the users measured, oldest first.
         bootstrap: Over the users measured.
     """
-    baselines = {
-        "popularity": ItemScorer.popularity(data.catalogue.popularity),
-        "item_knn": _tuned_knn(data),
-        "ease": _tuned_ease(data),
-    }
+    baselines = choice_filters(data)
     parts = halves(test, data.seed)
     found = {"model": choice_measures(model, predictions.choice_rank, test, parts, bootstrap)}
     for name, scorer in baselines.items():
@@ -73,6 +69,15 @@ def choice_quality(
     for name in ("item_knn", "ease"):
         result[name]["settings"] = baselines[name].settings
     return result | {"difference": difference}
+
+
+def choice_filters(data: QualityData) -> dict[str, ItemScorer]:
+    """Collaborative filters fitted on the fitting users, their settings on validation users."""
+    return {
+        "popularity": ItemScorer.popularity(data.catalogue.popularity),
+        "item_knn": _tuned_knn(data),
+        "ease": _tuned_ease(data),
+    }
 
 
 def tune_ease(data: QualityData) -> float:

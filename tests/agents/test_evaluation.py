@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from audience.agents.base import Agent
 from audience.agents.baselines import ConstantAgent, RandomAgent
-from audience.agents.evaluation import Evaluation, bootstrap_interval, evaluate, gini
+from audience.agents.evaluation import Evaluation, bootstrap_interval, evaluate
 from audience.agents.greedy import GreedyAgent
 from audience.reward_models.histories import Histories
 from audience.reward_models.users import Assumptions
@@ -75,6 +75,7 @@ def test_summary_worked_by_hand() -> None:
         likes=np.array([1, 0, 2, 0]),
         recommended=np.array([[[0], [-1]], [[0], [1]], [[0], [0]], [[1], [-1]]]),
         chosen=np.array([[0, -1], [-1, 1], [-1, 0], [-1, -1]]),
+        levels=np.array([[4, -1], [-1, 1], [-1, 4], [-1, -1]]),
         n_items=4,
         n_users=2,
     )
@@ -86,10 +87,7 @@ def test_summary_worked_by_hand() -> None:
     assert summary["gini"] == pytest.approx(2 * (3 * 2 + 4 * 4) / (4 * 6) - 5 / 4)
 
 
-def test_gini_and_bootstrap() -> None:
-    assert gini(np.array([3, 3, 3])) == pytest.approx(0)
-    assert gini(np.array([0, 0, 0, 8])) == pytest.approx(0.75)
-    assert gini(np.zeros(3, np.int64)) == 0
+def test_bootstrap() -> None:
     values = np.random.default_rng(0).normal(5, 2, 400)
     low, high = bootstrap_interval(values, seed=1)
     assert (low, high) == bootstrap_interval(values, seed=1)

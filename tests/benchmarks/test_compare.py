@@ -1,4 +1,4 @@
-"""The comparison over closed-form users, so that only its own stages are at work."""
+"""The comparison over closed-form users and real judges, so that its own stages are at work."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from audience.agents.recommender import Recommender
 from audience.benchmarks import __main__ as program
-from audience.benchmarks import compare as module
+from audience.benchmarks import judging, stages
+from audience.benchmarks import worlds as module
 from audience.benchmarks.compare import compare
 from audience.benchmarks.settings import CompareSettings
+from audience.reward_models import judges
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import settings_of
 from audience.reward_models.log import InteractionLog
+from audience.reward_models.quality_data import QualityData
 
 FAST = "random,popularity,mean_feedback,ease,greedy"
 """Without ALS and PPO, for what does not ask for them."""
@@ -46,19 +49,43 @@ class ScoringTinyUsers:
 @pytest.fixture(scope="module")
 def own_log() -> InteractionLog:
     """Eighty users with 16 of the tiny users' 30 items each."""
+    return log_of(16, 30)
+
+
+def log_of(length: int, n_items: int) -> InteractionLog:
+    """Eighty users with `length` items each, whose feedback is chance."""
     rng = np.random.default_rng(0)
-    items = [f"i{i}" for i in range(30)]
-    rows = [(f"u{u}", items[i]) for u in range(80) for i in rng.permutation(30)[:16]]
+    items = [f"i{i}" for i in range(n_items)]
+    rows = [(f"u{u}", items[i]) for u in range(80) for i in rng.permutation(n_items)[:length]]
     events = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
     events = events.with_columns(feedback=pl.Series(rng.integers(1, 6, len(rows)).astype(float)))
     return InteractionLog.from_frames(events, pl.DataFrame({"item_id": items, "title": items}))
 
 
+@pytest.fixture(scope="module")
+def fit_judge() -> Any:
+    """Fits judges for real, each only once in these tests."""
+    kept: dict[Any, Any] = {}
+
+    def fit(kind: str, data: QualityData, out: Path) -> Any:
+        key = (kind, data.seed, *data.fitting.users.tolist(), len(data.fitting.items))
+        if key not in kept:
+            kept[key] = judges.fit_judge(kind, data)  # type: ignore[arg-type]
+        kept[key].save_pretrained(out)
+        return kept[key]
+
+    return fit
+
+
 @pytest.fixture
 def stage(
-    tiny_users: Any, own_log: InteractionLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_users: Any,
+    own_log: InteractionLog,
+    fit_judge: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> SimpleNamespace:
-    """Stands in for the fit, which is counted."""
+    """Stands in for the fit of the simulator, which is counted."""
     seen = SimpleNamespace(fits=[], loads=[], out=tmp_path / "out", kill=False)
 
     def fit(log: InteractionLog, settings: FitSettings) -> Any:
@@ -78,11 +105,19 @@ def stage(
             seen.loads.append(path)
             return ScoringTinyUsers(tiny_users)
 
+    monkeypatch.setattr(judging, "fit_judge", fit_judge)
     monkeypatch.setattr(module, "fit", fit)
     monkeypatch.setattr(module, "BertUserModel", BertUserModel)
     monkeypatch.setattr(CompareSettings, "load_log", lambda self: own_log)
     seen.settings = lambda **wanted: CompareSettings(
-        **{"preset": "tiny", "out": str(seen.out), "agents": FAST, "device": "cpu", **wanted}
+        **{
+            "preset": "tiny",
+            "out": str(seen.out),
+            "agents": FAST,
+            "device": "cpu",
+            "jobs": 0,
+            **wanted,
+        }
     )
     return seen
 
@@ -93,8 +128,8 @@ Stage = SimpleNamespace
 def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     program.main(
         ["compare", "--preset", "tiny", "--out", str(stage.out), "--slate-size", "2"]
-        + ["--sessions", "20"]
-        + ["--device", "cpu", "--assumptions.acceptance", "0.6"]
+        + ["--sessions", "8"]
+        + ["--device", "cpu", "--jobs", "0", "--assumptions.acceptance", "0.6"]
     )
     shown = capsys.readouterr().out
     results = json.loads((stage.out / "results.json").read_text())
@@ -115,11 +150,33 @@ def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[
         assert returns["low"] <= returns["mean"] <= returns["high"]
         assert returns["per_seed"] == [returns["mean"]]
         assert 1 <= agent["session_length"] <= 30 and 0 < agent["coverage"] <= 1
-        gap = agent["simulator"]["difference_to_best_cf"]
-        assert (gap is None) == (name == results["best_cf"])
+        for world in ("simulator", "judge_als", "judge_boosted"):
+            gap = agent[world]["difference_to_best_cf"]
+            assert (gap is None) == (name == results["best_cf"])
+        gap = agent["exploitation_gap"]
+        assert gap["low"] <= gap["mean"] <= gap["high"]
+        assert agent["novelty"] > 0 and agent["segments"]["rare_items"]["judge_als"]["return"]
+        assert ("inner_judge" in agent) == (agent["kind"] in ("cf", "rl"))
+        assert "replay" not in agent  # slates of two, and too few events
         assert name in shown
-    assert results["complete"] is True and results["judges"] is None
-    assert "No verdict" in results["verdict"]["sentence"] and "No verdict" in shown
+    assert results["complete"] is True
+    judge = results["judges"]["als"]
+    assert set(judge["competence"]) == {"item_knn", "ease"} and "ease" in judge["kin"]
+    verdict = results["verdict"]
+    assert verdict["rl"] == "ppo" and verdict["cf"] == results["best_cf"]
+    assert set(verdict["difference"]) == {"judge_als", "judge_boosted"}
+    assert verdict["sentence"] in shown.replace("\n", " ") or "verdict" in shown
+    # The comparison's own assumptions, and two others of each of three: its own acceptance, .6,
+    # is one of three.
+    grid = results["assumption_grid"]
+    assert len(grid) == 7 and {row["acceptance"] for row in grid} == {0.2, 0.4, 0.6}
+    assert set(grid[0]["difference"]) == {"judge_als", "judge_boosted"}
+    assert set(results["rank_correlation"]) == {
+        "simulator_judge_als",
+        "simulator_judge_boosted",
+        "judge_als_judge_boosted",
+    }
+    assert results["rank_correlation"]["simulator_judge_als"]["agents"] == 9
     assert results["settings"]["assumptions"]["acceptance"] == 0.6
     assert results["settings"]["slate_size"] == 2 and results["log"]["users"] == 80
     record = json.loads((stage.out / "settings.json").read_text())
@@ -127,6 +184,7 @@ def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[
     for part in ("seed-0/ppo", "summary"):
         assert list((stage.out / part).glob("events.out.tfevents.*"))
     assert (stage.out / "table.md").read_text().count("\n") == 13
+    assert "judge boosted" in (stage.out / "report.html").read_text()
     assert not list(stage.out.rglob(".*tmp*"))
     # What is fitted can be taken away.
     for part in ("baselines/ease", "baselines/popularity", "ppo"):
@@ -143,39 +201,47 @@ def test_what_is_finished_is_reused_and_gives_the_same(
     first = compare(stage.settings())
     assert "reused" not in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate", None)  # nothing is left to be evaluated
+        patch.setattr(stages, "evaluate", None)  # nothing is left to be evaluated
         assert compare(stage.settings()) == first
     shown = capsys.readouterr().out
-    # The user model, five agents, and the three of kind cf with validation users.
-    assert shown.count("reused") == 9 and stage.fits == [(0, "tiny")]
+    # The user model, three judges, five agents in three worlds, and the three of kind cf with
+    # validation users in two.
+    assert shown.count("reused") == 1 + 3 + 15 + 6 and stage.fits == [(0, "tiny")]
     # More agents and seeds add to the directory.
     more = compare(stage.settings(agents=f"{FAST},als", seeds=2))
     assert stage.fits == [(0, "tiny"), (1, "tiny")]
-    assert capsys.readouterr().out.count("reused") == 9
+    assert capsys.readouterr().out.count("seed 1: ") > 0
     for name, agent in first["agents"].items():
         per_seed = more["agents"][name]["simulator"]["return"]["per_seed"]
         assert len(per_seed) == 2
         assert per_seed[0] == pytest.approx(agent["simulator"]["return"]["mean"])
 
 
+@pytest.mark.parametrize("left", [3, 9, 14, 22])
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    whole = compare(stage.settings())
+    """Random draws of its own, and what it drew before is forgotten, whenever it is killed."""
+    agents = "random,popularity,thompson,ppo"
+    whole = compare(stage.settings(agents=agents))
     shutil.rmtree(stage.out)
-    evaluate, left = module.evaluate, iter(range(3))
+    evaluate, rest = stages.evaluate, iter(range(left))
 
     def killed(*args: Any, **kwargs: Any) -> Any:
-        if next(left, None) is None:
+        if next(rest, None) is None:
             raise KeyboardInterrupt
         return evaluate(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "evaluate", killed)
-        compare(stage.settings())
+        patch.setattr(stages, "evaluate", killed)
+        compare(stage.settings(agents=agents))
     partial = json.loads((stage.out / "results.json").read_text())
-    assert list(partial["agents"]) == ["random", "popularity"] and not partial["complete"]
-    assert compare(stage.settings()) == whole
+    assert not partial["complete"]
+    if left == 3:
+        assert list(partial["agents"]) == ["random"]
+    again = compare(stage.settings(agents=agents))
+    assert again == whole
+    assert json.loads((stage.out / "results.json").read_text()) == json.loads(json.dumps(whole))
     assert len(stage.fits) == 2 and len(stage.loads) == 1
 
 
@@ -193,7 +259,10 @@ def test_another_user_model_voids_what_was_learned_in_the_old_one(stage: Stage) 
     compare(stage.settings(agents="random,ppo"))
     note = stage.out / "seed-0" / "users" / "settings.json"
     note.write_text(note.read_text().replace('"tiny"', '"demo"'))
-    kept = [stage.out / "seed-0" / file for file in ("sessions/random-test.npz", "ppo/model.zip")]
+    kept = [
+        stage.out / "seed-0" / file
+        for file in ("sessions/random-simulator-test.npz", "ppo/model.zip")
+    ]
     before = [file.stat().st_mtime_ns for file in kept]
     compare(stage.settings(agents="random,ppo"))
     assert len(stage.fits) == 2
@@ -213,18 +282,45 @@ def test_agents_meet_the_same_users_under_the_same_draws(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
-    evaluate = module.evaluate
+    evaluate = stages.evaluate
 
     def watched(agent: Any, users: Any, **settings: Any) -> Any:
-        asked.append((settings["population"], settings["sessions_per_user"], settings["seed"]))
+        key = (settings["population"], settings["sessions_per_user"], settings["seed"])
+        asked.append((type(users).__name__, *key))
         return evaluate(agent, users, **settings)
 
-    monkeypatch.setattr(module, "evaluate", watched)
+    monkeypatch.setattr(stages, "evaluate", watched)
     compare(stage.settings(agents="random,popularity,greedy", seeds=2))
-    test = [(n, seed) for population, n, seed in asked if population == "test"]
-    assert test == [(2, 2**32)] * 3 + [(2, 2**33)] * 3
+    for users in ("ScoringTinyUsers", "AlsJudge", "BoostedJudge"):
+        test = [(n, seed) for name, part, n, seed in asked if (name, part) == (users, "test")]
+        assert test == [(2, 2**32)] * 3 + [(2, 2**33)] * 3
     # 10 test users with 2 sessions each, 8 validation users: 3 each are the first as many.
-    assert [n for population, n, _ in asked if population == "validation"] == [3, 3]
+    assert [one for one in asked if one[1] == "validation"] == [
+        (users, "validation", 3, 2**32 * seed)
+        for seed in (1, 2)
+        for users in ("ScoringTinyUsers", "BoostedJudge")
+    ]
+
+
+def test_real_users_are_replayed_where_they_have_events_enough(
+    make_tiny_users: Any, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = ScoringTinyUsers(make_tiny_users(items=60))
+    log = log_of(50, 60)
+    monkeypatch.setattr(CompareSettings, "load_log", lambda self: log)
+    monkeypatch.setattr(module.Worlds, "simulator", users)
+    results = compare(stage.settings(agents="random,popularity,ppo"))
+    replay = results["agents"]["popularity"]["replay"]["return"]
+    assert 0 < replay["low"] < replay["mean"] < 10  # ten picks of feedback from 0 to 1
+    assert "replay" in results["verdict"]["difference"]
+    assert "simulator_replay" in results["rank_correlation"]
+    sessions = load_sessions_of(stage.out / "seed-0/sessions/random-replay-test.npz")
+    assert (sessions["length"] == 10).all() and (sessions["chosen"] >= 0).all()
+
+
+def load_sessions_of(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as stream, np.load(stream) as kept:
+        return {name: kept[name] for name in kept.files}
 
 
 @pytest.mark.parametrize(
@@ -232,6 +328,7 @@ def test_agents_meet_the_same_users_under_the_same_draws(
     [
         ({"slate_size": 23}, r"slate_size must be at most 22 \(the 30 items of the catalogue less"),
         ({"device": "abacus"}, "device must be auto, cpu or cuda, got 'abacus'"),
+        ({"inner_judge": "oracle"}, "inner_judge must be one of als, boosted.*, got 'oracle'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_fit(
@@ -258,3 +355,33 @@ def test_the_program_says_what_is_wrong(
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit, match="audience-bench: slate_size must be at most 22"):
         program.main(["compare", "--preset", "tiny", "--slate-size", "30", "--device", "cpu"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+def test_cells_side_by_side_give_what_they_give_one_after_the_other(tmp_path: Path) -> None:
+    """With all its real parts: users fitted to files, PPO, judges, replay."""
+    log = log_of(50, 60)
+    log.interactions.write_csv(tmp_path / "interactions.csv")
+    log.items.write_csv(tmp_path / "items.csv")
+    found = [
+        compare(
+            CompareSettings(
+                interactions=str(tmp_path / "interactions.csv"),
+                items=str(tmp_path / "items.csv"),
+                text="{title}",
+                preset="tiny",
+                agents="random,ease,greedy,ppo",
+                seeds=2,
+                out=str(tmp_path / str(jobs)),
+                jobs=jobs,
+                device="cpu",
+            )
+        )
+        for jobs in (1, 2)
+    ]
+    assert found[0] == found[1]
+    assert found[0]["agents"]["ppo"]["replay"]["return"]["per_seed"][1] > 0
+    assert "simulator" in found[0]["judges"]["als"]["competence"]
+    masked = found[0]["rank_correlation"]["simulator_replay_same_masks"]
+    assert masked["agents"] >= 11 and masked["kendall"] is not None

@@ -105,6 +105,7 @@ def judged() -> dict[str, Any]:
         one["judge_als"] = {"return": figures(7.1 + place, 0.4, per_seed=per_seed)}
         one["judge_boosted"] = {"return": figures(6.2 + place, 0.4)}
         one["replay"] = {"return": figures(0.6 + place / 50, 0.02)}
+        one["inner_judge"] = {"return": figures(5.25 + place, 0.3)}
         one |= {"novelty": 9.87, "exploitation_gap": 4.21}
         one["segments"] = {"new_users": {"judge_als": figures(5.5 + place)}, "rare_items": 3.25}
     results["judges"] = {
@@ -199,6 +200,7 @@ def test_all_parts_appear_with_their_keys() -> None:
         "9.87",
         "4.21",
         "3.25",
+        "5.25",
     ):
         assert wanted in page.text
     assert (
@@ -294,7 +296,9 @@ def test_numbers_and_estimates() -> None:
     assert str(Estimate(1.0)) == "1.00"
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+@pytest.mark.skipif(
+    BROWSER is None, reason="no chromium or chrome is installed: apt-get install chromium"
+)
 @pytest.mark.parametrize("width", [380, 1280])
 def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
     page = write_report(comparison(tmp_path, judged())).read_text()
@@ -314,6 +318,11 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
             "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--window-size=1400,900",

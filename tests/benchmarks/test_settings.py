@@ -34,7 +34,7 @@ def test_seeds_and_agents_add_to_a_directory_and_other_settings_do_not() -> None
     [
         ({"agents": "ease,dreamer"}, "agents must be names from random, .*'dreamer' is none"),
         ({"agents": " , "}, "agents must be names from random, .*, separated by commas"),
-        ({"preset": "huge"}, "preset must be one of tiny, demo, full, got 'huge'"),
+        ({"preset": "huge"}, "preset must be one of tiny, demo, full, all, got 'huge'"),
         ({"text": "{title}"}, "text goes with interactions and items"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"slate_size": 2, "agents": "dqn,ppo"}, "slate_size must be 1 with dqn, whose"),

@@ -231,6 +231,20 @@ def test_save_load_same_responses(planted_users: BertUserModel, tmp_path: Path) 
     assert again.outside_option(1, Assumptions()) == planted_users.outside_option(1, Assumptions())
 
 
+def test_members_alone_make_up_the_ensemble(planted_users: BertUserModel) -> None:
+    starts = planted_users.starts("test")
+    items = np.tile(np.arange(20, 40), (len(starts), 1))
+    together = planted_users.feedback(starts, items)
+    alone = [planted_users.alone(member) for member in range(2)]
+    said = [one.feedback(starts, items) for one in alone]
+    assert np.abs(said[0] - said[1]).max() > 1e-4  # they are not the same
+    np.testing.assert_allclose(np.mean(said, 0), together, atol=1e-5)
+    assert planted_users.model.config.members == 2 and alone[0].model.config.members == 1
+    assert alone[0].card != planted_users.card  # so that trainings in them are told apart
+    with pytest.raises(ValueError, match="member must be from 0 to 1, got 2"):
+        planted_users.alone(2)
+
+
 def test_start_histories_carry_no_user_id(planted_directory: Path) -> None:
     names = pl.read_parquet(planted_directory / "starts.parquet")["user"].unique().to_list()
     assert not any(name.startswith("u") for name in names)

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from audience.reward_models.choice_baselines import ItemScorer
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_competence import DECIDING, MEASURES, TOLERANCE, competence
+from audience.reward_models.judge_competence import (
+    DECIDING,
+    MEASURES,
+    TOLERANCE,
+    competence,
+    pooled,
+)
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality_data import EventPredictions, QualityData
 
@@ -151,3 +157,15 @@ def test_without_test_users_no_judge_is_competent(data: QualityData) -> None:
     found = competence(Predictor(), Predictor(), few)
     assert not found["competent"] and "no test user" in found["sentence"]
     assert found["feedback"] is found["choice"] is found["half"] is None
+
+
+def test_seeds_are_pooled_by_their_mean_bounds(data: QualityData) -> None:
+    near, far = (competence(Predictor(nll=nll), Predictor(), data) for nll in (3.0, 3.09))
+    assert near["competent"] and not far["competent"]
+    assert pooled([near]) == near
+    both = pooled([near, far])  # equal in one seed and 3 % worse in the other
+    assert both["choice"]["nll"]["worse"] == pytest.approx(0.015) and not both["competent"]
+    three = pooled([near, near, near, far])
+    assert three["competent"] and three["choice"]["nll"]["high"] == pytest.approx(0.0075)
+    assert set(three) == set(near) and set(three["choice"]["nll"]) == set(near["choice"]["nll"])
+    assert pooled([competence(Predictor(rank=1000), Predictor(rank=1000), data)] * 2)["competent"]

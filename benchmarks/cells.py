@@ -1,0 +1,175 @@
+"""Cells of a comparison in parallel: each on one core with one thread, its results on disk.
+
+What cells leave behind is found by whoever asks for it next, so the comparison itself only has to
+read. One thread a cell makes a result the same however many cells run beside it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.settings import CompareSettings
+from audience.benchmarks.stages import Stages
+from audience.benchmarks.world_names import JUDGE
+from audience.benchmarks.worlds import HALF, OTHER
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.judges import JUDGES
+
+Kind = Literal["users", "judge", "agent", "competence", "masked", "grid"]
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of one seed's work that needs no other piece of the same wave.
+
+    Attributes:
+        seed: The seed.
+        kind: `users`: the fit of the simulator; `judge`: of a judge; `agent`: an agent and all its
+            sessions; `competence`: of the judges; `masked`: values under replay's masks; `grid`: an
+            agent's sessions in a judge under one setting of the assumptions.
+        of: Half and class of a judge; name of an agent; or name, judge and row of the grid.
+    """
+
+    seed: int
+    kind: Kind
+    of: tuple[Any, ...] = ()
+
+
+class Pool:
+    """Runs waves of cells.
+
+    Args:
+        jobs: Cells at a time; with 0 nothing is run here, and all is left to whoever asks.
+        settings: Of the comparison.
+        record: What every stage depends on.
+        began: When the comparison began, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, jobs: int, settings: CompareSettings, record: dict[str, Any], began: float
+    ) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+        if jobs:
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(
+                jobs, context, initializer=_begin, initargs=(settings, record, began)
+            )
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Run a wave; the first cells begin first."""
+        if self._executor is None:
+            return
+        with _single_threaded():  # processes are made when there is work
+            running = [self._executor.submit(_run, cell) for cell in cells]
+            for one in running:
+                one.result()
+
+    def close(self) -> None:
+        """Let the processes end; what has not begun is dropped."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+
+def making(settings: CompareSettings) -> Iterator[list[Cell]]:
+    """The waves in which all is made, and meets the users: what takes longest comes first."""
+    seeds = range(settings.budget.seeds)
+    inner = (HALF, settings.inner_judge)
+    judges = [inner, *((OTHER, kind) for kind in JUDGES)]
+    yield [
+        *(Cell(seed, "users") for seed in seeds),
+        *(Cell(seed, "judge", of) for seed in seeds for of in judges),
+    ]
+    yield [
+        Cell(seed, "agent", (name,))
+        for trained in (True, False)
+        for seed in seeds  # a process keeps the models of one seed
+        for name in settings.names
+        if (ROSTER[name].kind == "rl") == trained
+    ]
+    yield [Cell(seed, "competence") for seed in seeds] + [Cell(seed, "masked") for seed in seeds]
+
+
+def turning(settings: CompareSettings, champions: Sequence[str], rows: int) -> list[Cell]:
+    """The wave in which the champions meet the judges under other assumptions."""
+    return [
+        Cell(seed, "grid", (name, f"{JUDGE}{kind}", row))
+        for seed in range(settings.budget.seeds)
+        for kind in JUDGES
+        for name in champions
+        for row in range(rows)
+    ]
+
+
+class _Runner:
+    """Runs cells in a process of its own; models stay loaded while the seed is the same."""
+
+    def __init__(self, settings: CompareSettings, record: dict[str, Any], began: float) -> None:
+        self._settings, self._record, self._began = settings, record, began
+        self._log = settings.load_log()
+        self._stages: Stages | None = None
+
+    def __call__(self, cell: Cell) -> None:
+        stages = self._of_seed(cell.seed)
+        if cell.kind == "users":
+            _ = stages.worlds.simulator  # it is fitted when it is asked for
+        elif cell.kind == "judge":
+            stages.worlds.judge(*cell.of)
+        elif cell.kind == "agent":
+            stages.in_half_a(*cell.of)
+            stages.opened(*cell.of)
+        elif cell.kind == "competence":
+            stages.competences()
+        elif cell.kind == "masked":
+            stages.masked()
+        else:
+            stages.turned(*cell.of)
+
+    def _of_seed(self, seed: int) -> Stages:
+        if self._stages is None or self._stages.seed != seed:
+            data = FitData.of(self._log, HALF, seed)
+            self._stages = Stages(self._settings, self._log, data, seed, self._record, self._say)
+        return self._stages
+
+    def _say(self, message: str) -> None:
+        print(f"[{time.time() - self._began:6.1f} s] {message}", flush=True)
+
+
+_runner: _Runner | None = None
+
+
+def _begin(settings: CompareSettings, record: dict[str, Any], began: float) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    global _runner
+    _runner = _Runner(settings, record, began)
+
+
+def _run(cell: Cell) -> None:
+    assert _runner is not None
+    _runner(cell)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes that are made meanwhile have one thread each."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

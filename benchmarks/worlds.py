@@ -1,0 +1,174 @@
+"""The worlds of one seed: the simulator, judges inside its half and outside, and real users."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from audience.benchmarks.files import read_json
+from audience.benchmarks.judging import fitted, judge_in
+from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.settings import CompareSettings
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.fit_data import FitData
+from audience.reward_models.fit_settings import FitSettings
+from audience.reward_models.fitting import fit, settings_of
+from audience.reward_models.judges import JUDGES, Judge
+from audience.reward_models.log import InteractionLog
+from audience.reward_models.quality_data import QualityData
+from audience.reward_models.replay import ReplayUsers
+from audience.reward_models.splits import Half
+from audience.reward_models.users import UserModel
+
+HALF: Literal["a"] = "a"
+"""The users who are fitted on: the other half is kept for the judges."""
+
+OTHER: Literal["b"] = "b"
+
+
+class Worlds:
+    """Users of each world, fitted or loaded when they are first asked for, and kept.
+
+    Args:
+        settings: Of the comparison.
+        log: The log.
+        data: Its half that is fitted on.
+        seed: Of the halving and all else.
+        record: What every stage of the seed depends on.
+        say: Tells of progress.
+    """
+
+    def __init__(
+        self,
+        settings: CompareSettings,
+        log: InteractionLog,
+        data: FitData,
+        seed: int,
+        record: dict[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.settings, self.log, self.data, self.seed = settings, log, data, seed
+        self.out = Path(settings.out) / f"seed-{seed}"
+        self._record, self._say = record, say
+        self._judges: dict[tuple[Half, str], Judge] = {}
+        self._digests: dict[Path, str | None] = {}
+
+    @property
+    def opened(self) -> list[str]:
+        """The worlds that no agent was made in: judges of the other half, and real users."""
+        return [*(f"{JUDGE}{kind}" for kind in JUDGES), *([REPLAY] if self.replay else [])]
+
+    def users_of(self, world: str) -> UserModel:
+        """Whom an agent meets in a world."""
+        if world == SIMULATOR:
+            return self.simulator
+        if world == REPLAY:
+            assert self.replay is not None
+            return self.replay
+        return self.judge(*self._kind_of(world))
+
+    def digest(self, world: str) -> str | None:
+        """Hash of the users of a world, None where nothing is fitted."""
+        if world == REPLAY:
+            return None
+        self.users_of(world)
+        fitted_at = self.out / "users"
+        if world != SIMULATOR:
+            fitted_at = self._of_judge(*self._kind_of(world))
+        if fitted_at not in self._digests:  # they stay as they are once they are fitted
+            self._digests[fitted_at] = digest_of(fitted_at)
+        return self._digests[fitted_at]
+
+    @cached_property
+    def simulator(self) -> UserModel:
+        """The user model of this seed."""
+        directory = self.out / "users"
+        settings = FitSettings(
+            preset=self.settings.users_preset,
+            half=HALF,
+            seed=self.seed,
+            device=self.settings.device,
+            encoder=self.settings.encoder,
+            studies=False,  # judges are fitted here, and refits would take longer than the rest
+            out=str(directory),
+        )
+        if read_json(directory / "settings.json") == settings_of(self.log, settings):
+            self._say(f"user model: reused: {directory}")
+            return BertUserModel.from_pretrained(directory, device=settings.device)
+        for name, entry in ROSTER.items():
+            if entry.kind == "rl":  # what was trained in other users is void
+                shutil.rmtree(self.out / name, ignore_errors=True)
+        self._say(f"fitting the user model (preset {settings.preset})")
+        return fit(self.log, settings)
+
+    def judge(self, half: Half, kind: str) -> Judge:
+        """A judge: of the other half for a verdict, of the simulator's for choices on the way."""
+        if (half, kind) not in self._judges:
+            directory = self._of_judge(half, kind)
+            of_log = {key: self._record[key] for key in ("log", "versions", "seed")}
+            record = {**of_log, "kind": kind, "half": half}
+            judge = judge_in(directory, record)
+            if judge is None:
+                self._say(f"fitting the judge {kind} on half {half}")
+                data = self.own_half if half == HALF else self._other_half
+                judge = fitted(directory, kind, data, record)
+            else:
+                self._say(f"judge {kind} of half {half}: reused: {directory}")
+            self._judges[half, kind] = judge
+        return self._judges[half, kind]
+
+    @property
+    def inner_judge(self) -> Judge:
+        """The judge inside the simulator's half."""
+        return self.judge(HALF, self.settings.inner_judge)
+
+    @cached_property
+    def replay(self) -> ReplayUsers | None:
+        """Real users, where they have events enough and slates hold one item."""
+        if self.settings.slate_size > 1:
+            return None
+        try:
+            users = ReplayUsers(self.data.catalogue, self.data.scale, self.data.histories)
+        except ValueError:
+            return None
+        return users if len(users.starts("test")) else None
+
+    @cached_property
+    def own_half(self) -> QualityData:
+        """What measures and judges of half A take."""
+        return self.data.quality(self.seed)
+
+    @cached_property
+    def _other_half(self) -> QualityData:
+        """Half B, with the levels of half A."""
+        return FitData.of(self.log, OTHER, self.seed, scale=self.data.scale).quality(self.seed)
+
+    def forget(self) -> None:
+        """Free the memory; whatever is asked for later is loaded again."""
+        for name in ("simulator", "replay", "own_half", "_other_half"):
+            self.__dict__.pop(name, None)
+        self._judges.clear()
+
+    def _kind_of(self, world: str) -> tuple[Half, str]:
+        if world == INNER:
+            return HALF, self.settings.inner_judge
+        return OTHER, world.removeprefix(JUDGE)
+
+    def _of_judge(self, half: Half, kind: str) -> Path:
+        return self.out / ("inner-judge" if half == HALF else "judges") / kind
+
+
+def digest_of(path: Path) -> str | None:
+    """Hash of a model's files (weights, tables and configurations), None where there is none."""
+    if not path.is_dir():
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.iterdir()):
+        if file.suffix in (".safetensors", ".parquet", ".zip") or file.name == "config.json":
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
