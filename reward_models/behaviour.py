@@ -141,7 +141,7 @@ class BehaviourModel(BertPreTrainedModel):
         self.gate_base = nn.Linear(1, SCORES)
         self.gate_head = nn.Linear(n_state, SCORES)
         self.slates = SlateHeads(config, n_state, n_features)
-        self.tilt = ChoiceTilt(config.n_items)
+        self.tilt = ChoiceTilt(config.n_items, n_levels)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -134,9 +134,9 @@ class BertFit:
         starts = {name: pseudonymous(data.histories[name], name) for name in POPULATIONS}
         users = BertUserModel(model, data.catalogue, data.scale, starts).to(self.device)
         gave_way = give_way(users, measures)
-        if size.tilt_users:
+        if size.tilt_passes:
             self._say("free-running choice")
-            fit_tilt(users, validating, fitting, crossed, folds, size.tilt_users, settings.seed)
+            fit_tilt(users, validating, fitting, crossed, folds, size.tilt_passes, settings.seed)
         chosen = {"window": window, "members": model.config.members, "order": order}
         return users, tuned | chosen | ({"gave_way": gave_way} if gave_way else {})
 
@@ -272,6 +272,8 @@ def _new_model(
     model.inputs.load_state_dict(own.state_dict())
     model.text_vectors.copy_(torch.from_numpy(vectors))
     model.log_popularity.copy_(torch.from_numpy(np.log(data.catalogue.popularity)))
-    model.tilt.prepare(data.catalogue.popularity, data.catalogue.mean_feedback, vectors)
+    mean, spread = own.unit.numpy()
+    given = (np.array(data.scale.values) - mean) / spread
+    model.tilt.prepare(data.catalogue.popularity, data.catalogue.mean_feedback, vectors, given)
     model.known.copy_(torch.from_numpy(data.catalogue.counts > 0))
     return model

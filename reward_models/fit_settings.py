@@ -19,16 +19,16 @@ class Size:
     window: int = 64
     factors: int = 8
     members: int = 4
-    tilt_users: int = 60
-    """Users who run freely to fit the tilt of the choice."""
+    tilt_passes: int = 1
+    """How often each user runs freely to fit the tilt of the choice."""
 
 
 PRESETS: dict[str, Size] = {
     "tiny": Size(
-        epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_users=0
+        epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_passes=0
     ),
     "demo": Size(epochs=2),
-    "full": Size(epochs=6, tilt_users=300),
+    "full": Size(epochs=6, tilt_passes=3),
 }
 
 

@@ -144,7 +144,8 @@ def _tilted(users: BertUserModel | Judge) -> list[str]:
         return []
     return [
         "free-running: the choice of a session is tilted so that simulated histories stay as "
-        "popular and as alike as real ones; predictions of real events are not"
+        "popular, as well liked and as alike as real ones, from one event to the next and over "
+        "many; predictions of real events are not"
     ]
 
 

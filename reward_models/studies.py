@@ -25,7 +25,7 @@ from audience.reward_models.quality_data import (
 from audience.reward_models.quality_feedback import feedback_measures
 from audience.reward_models.text_encoders import text_encoder
 
-REFIT = Size(epochs=1, tilt_users=0)
+REFIT = Size(epochs=1, tilt_passes=0)
 """Of the refits: with one epoch of the tower their feedback is within 0.2 % of the whole fit's, and
 nothing runs freely."""
 

@@ -21,24 +21,44 @@ HINGES = (-0.5, 0.3, 1.0, 1.7)
 """Log-popularities, in standard deviations, beyond which an item counts as so popular."""
 
 RECENT = 5
-"""Latest events that an item's popularity and text are compared with, beside the last alone."""
+"""Latest events that an item's text is compared with, beside the last alone."""
 
 DIRECTIONS = 32
 """Principal directions of the text vectors in which items are compared."""
 
-BASES = 2 + len(HINGES)
+OF_ITEM = ("popular", *(f"popular beyond {at}" for at in HINGES), "liked", "liked squared")
 """What is known of an item: log-popularity, how far it exceeds each of HINGES, mean feedback."""
 
-CONTEXTS = 6
+WINDOWS = {"last": 1, "recent": RECENT, "late": 20, "ever": None}
+"""Latest events over which means are taken; None: all."""
+
+MET = ("popular", "liked", "given")
+"""What is averaged over events: log-popularity and mean feedback of the items, the feedback."""
+
+OF_USER = ("one", "length", *(f"{what} {when}" for what in MET for when in WINDOWS))
 """What is known of a user; see `TiltContext`."""
 
 PAIRS = (
-    *((0, base) for base in range(BASES)),
-    *((1, 0), (1, 3), (2, 0), (3, 0), (4, BASES - 1), (5, 0), (5, 3)),
+    *(("one", trait) for trait in OF_ITEM),
+    ("length", "popular"),
+    ("length", "popular beyond 1.0"),
+    ("length", "liked"),
+    ("popular ever", "popular"),
+    ("popular ever", "popular beyond 1.0"),
+    ("popular late", "popular"),
+    ("popular recent", "popular"),
+    ("popular last", "popular"),
+    ("liked ever", "liked"),
+    ("liked late", "liked"),
+    ("liked recent", "liked"),
+    ("liked last", "liked"),
+    ("given ever", "liked"),
+    ("given last", "liked"),
 )
-"""Products that are features: (of the user, of the item). All 48 of them were tried, and tell
-simulated histories of movielens from real ones worse than these (AUC .79 against .70): with a few
-hundred users the others fit noise."""
+"""Products that are features: (of the user, of the item)."""
+
+_USER_SIDE = [OF_USER.index(of_user) for of_user, _ in PAIRS]
+_ITEM_SIDE = [OF_ITEM.index(of_item) for _, of_item in PAIRS]
 
 NEARNESS = 4
 """Features beside them: nearness of the text to the last and the recent items, EASE, followers."""
@@ -49,8 +69,8 @@ class TiltContext:
     """What the tilt knows of some users.
 
     Attributes:
-        of_user: 1, mean popularity of what was met, of the last item, of the recent ones, the
-            items' mean feedback, the number of events; (m, CONTEXTS).
+        of_user: OF_USER: 1, the number of events, and means of MET over WINDOWS, shape (m,
+            numbers).
         last: Direction of the last item's text, shape (m, directions).
         recent: Mean direction of the recent items' texts, shape (m, directions).
     """
@@ -68,15 +88,18 @@ class ChoiceTilt(nn.Module):
 
     Args:
         n_items: Size of the catalogue.
+        n_levels: Levels of the feedback scale.
     """
 
-    bases: Tensor  # (items, BASES)
+    bases: Tensor  # (items, traits): OF_ITEM
+    given: Tensor  # (levels,): value of each level, standardised
     directions: Tensor  # (items, DIRECTIONS), of unit length
     weights: Tensor  # (len(PAIRS) + NEARNESS,)
 
-    def __init__(self, n_items: int) -> None:
+    def __init__(self, n_items: int, n_levels: int) -> None:
         super().__init__()
-        self.register_buffer("bases", torch.zeros(n_items, BASES))
+        self.register_buffer("bases", torch.zeros(n_items, len(OF_ITEM)))
+        self.register_buffer("given", torch.zeros(n_levels))
         self.register_buffer("directions", torch.zeros(n_items, DIRECTIONS))
         self.register_buffer("weights", torch.zeros(len(PAIRS) + NEARNESS))
 
@@ -85,12 +108,22 @@ class ChoiceTilt(nn.Module):
         popularity: NDArray[np.float64],
         feedback: NDArray[np.float64],
         vectors: NDArray[np.float32],
+        given: NDArray[np.float64],
     ) -> None:
-        """Take in the catalogue: share of events, mean feedback and text vectors of each item."""
+        """Take in the catalogue.
+
+        Args:
+            popularity: Share of events of each item, shape (items,).
+            feedback: Mean feedback of each item, shape (items,).
+            vectors: Of the items' texts, shape (items, dim).
+            given: Value of each feedback level in standard deviations from the mean, shape
+                (levels,).
+        """
         log, mean = _standard(np.log(popularity)), _standard(feedback)
         hinges = [2 * np.maximum(log - at, 0) for at in HINGES]
-        columns = [log, *hinges, mean]
+        columns = [log, *hinges, mean, (mean**2 - 1) / 2]
         self.bases.copy_(torch.from_numpy(np.stack(columns, -1)))
+        self.given.copy_(torch.from_numpy(given))
         centred = vectors.astype(np.float64) - vectors.mean(0)
         axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :DIRECTIONS]
         turned = centred @ axes
@@ -102,38 +135,29 @@ class ChoiceTilt(nn.Module):
         """What is known of some users (m,)."""
         count = statistics.count[rows]
         width = int(count.max()) if len(rows) else 0
-        events = statistics.items[rows, :width]
+        events, given = statistics.items[rows, :width], statistics.given[rows, :width]
+        liked = OF_ITEM.index("liked")
+        met = [self.bases[events, 0], self.bases[events, liked], self.given[given]]
         age = count[:, None] - 1 - torch.arange(width, device=rows.device)
-        used = (age >= 0).to(self.bases.dtype)
-        fresh = used * (age < RECENT)
-        popularity, feedback = self.bases[events, 0], self.bases[events, -1]
-
-        def mean(values: Tensor, weight: Tensor) -> Tensor:
-            return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-        met = mean(popularity, used)
-        newest = (used * (age == 0))[..., None]
-        directions = self.directions[events]
-        of_user = [
-            torch.ones_like(met),
-            met,
-            (popularity * newest[..., 0]).sum(1),
-            mean(popularity, fresh),
-            mean(feedback, used),
-            2 * (count.to(met.dtype).log1p() / 4 - 0.8),
-        ]
-        share = fresh / fresh.sum(1, keepdim=True).clamp(min=1)
-        return TiltContext(
-            torch.stack(of_user, -1),
-            (directions * newest).sum(1),
-            (directions * share[..., None]).sum(1),
-        )
+        windows = []
+        for size in WINDOWS.values():
+            inside = (age >= 0) & (age < (width if size is None else size))
+            windows.append(inside / inside.sum(1, keepdim=True).clamp(min=1))
+        means = torch.stack(windows, 1) @ torch.stack(met, -1)  # (m, windows, met)
+        length = 2 * (count.to(means.dtype).log1p() / 4 - 0.8)
+        of_user = [torch.ones_like(length)[:, None], length[:, None], means.mT.flatten(1)]
+        # Texts are looked up for the latest events alone.
+        place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=rows.device)
+        latest = events.gather(1, place.clamp(min=0))
+        directions = self.directions[latest] * (place >= 0)[..., None]
+        recent = directions.sum(1) / count.clamp(1, RECENT)[:, None]
+        last = directions[:, 0] if width else recent
+        return TiltContext(torch.cat(of_user, 1), last, recent)
 
     def mixed(self, context: TiltContext) -> Tensor:
         """Weights of `bases` and `directions`, which add to the utilities; (m, sides)."""
-        table = self.weights.new_zeros(CONTEXTS, BASES)
-        of_user, of_item = zip(*PAIRS, strict=True)
-        table[list(of_user), list(of_item)] = self.weights[: len(PAIRS)]
+        table = self.weights.new_zeros(len(OF_USER), len(OF_ITEM))
+        table[_USER_SIDE, _ITEM_SIDE] = self.weights[: len(PAIRS)]
         last, recent = self.weights[len(PAIRS) : len(PAIRS) + 2]
         text = 3 * (last * context.last + recent * context.recent)
         return torch.cat([context.of_user @ table, text], -1)
@@ -150,8 +174,7 @@ class ChoiceTilt(nn.Module):
             items: Shape (m, q).
             expected: How far EASE and followers expect them, shape (m, q, 2).
         """
-        of_user, of_item = (list(side) for side in zip(*PAIRS, strict=True))
-        outer = context.of_user[:, None, of_user] * self.bases[items][..., of_item]
+        outer = context.of_user[:, None, _USER_SIDE] * self.bases[items][..., _ITEM_SIDE]
         directions = self.directions[items]
         near = [
             3 * (directions * context.last[:, None]).sum(-1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,29 +13,27 @@ from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.quality_data import FIRST_EVENT
-from audience.reward_models.sessions import BertSessions
 from audience.reward_models.simulation import LONGEST
 from audience.reward_models.users import Assumptions
 
-PASSES = 3
-"""Simulations of all users one after another; the weights' mean over the last one stays."""
+SLOTS = 120
+"""Users who run at a time. One who is done makes room for the next, so that every step sees all
+places of a history: what is learned at the first events would else be forgotten at the last."""
 
-SAMPLES = 48
-"""Items drawn for each user and step, from which the features' covariance is estimated."""
+MOST_USERS = 1000
+"""Users who run at most; of more, a random part."""
 
-RATE, SLOWING = 0.06, 120.0
+SAMPLES = 32
+"""Items drawn for each user and step, from which the features' mean and covariance follow."""
+
+RATE, SLOWING = 0.1, 60.0
 """First step size, and steps after which it is halved: as Robbins & Monro (1951) ask."""
 
 RIDGE = 0.02
 """Added to the covariance, so that what hardly varies hardly moves."""
 
-
-@dataclass(frozen=True)
-class _Part:
-    """Real users beside simulated ones that begin alike."""
-
-    real: Histories
-    sessions: BertSessions
+PRIOR = 0.0
+"""Precision, in events a step, of the prior that weights are 0."""
 
 
 def fit_tilt(
@@ -45,12 +42,13 @@ def fit_tilt(
     fitting: Histories,
     crossed: CollaborativeInputs,
     folds: NDArray[np.int64],
-    most: int,
+    passes: int,
     seed: int,
 ) -> None:
     """Fit the weights of the model's tilt in place, so that features agree in the mean.
 
-    Fitting users are simulated with the inputs of the folds that do not hold them.
+    Fitting users are simulated with the inputs of the folds that do not hold them. The mean of
+    the weights over the second half of all steps stays.
 
     Args:
         users: Users with a fitted tower.
@@ -58,12 +56,12 @@ def fit_tilt(
         fitting: Histories of the fitting users.
         crossed: Cross-fitted inputs.
         folds: Fold of each fitting user.
-        most: Users at most.
+        passes: How often each user runs.
         seed: Of the users and of all draws.
     """
     tilt, rng = users.model.tilt, np.random.default_rng([seed, 2])
     chosen = [(users, validation.at_least(FIRST_EVENT + 1))]
-    left = max(most - len(chosen[0][1]), 0)
+    left = max(MOST_USERS - len(chosen[0][1]), 0)
     kept = np.sort(rng.permutation(np.flatnonzero(fitting.lengths > FIRST_EVENT))[:left])
     for fold in np.unique(folds[kept]):
         view = _with_inputs(users, crossed, int(fold))
@@ -72,28 +70,83 @@ def fit_tilt(
     total = sum(len(real) for _, real in chosen)
     if total < 2:
         return
-    wanted = _real_means(chosen)
-    spread, step, mean = torch.eye(len(tilt.weights)) * 0.1, 0, torch.zeros(len(tilt.weights))
-    for round_ in range(PASSES):
-        parts = [_begin(of, real) for of, real in chosen]
-        for place, there in wanted.items():
-            found, outer = torch.zeros(len(tilt.weights)), torch.zeros(spread.shape)
-            for part in parts:
-                going = np.flatnonzero(part.real.lengths > place)
-                if len(going):
-                    of_part = _advance(part.sessions, going, rng)
-                    found, outer = found + of_part[0], outer + of_part[1]
-            gap = (there - found) / total
-            spread = 0.9 * spread + 0.1 * outer / total
-            rate = RATE / (1 + step / SLOWING)
-            ridge = RIDGE * torch.eye(len(gap))
-            with torch.no_grad():
-                tilt.weights += rate * torch.linalg.solve(spread + ridge, gap).to(tilt.weights)
-            step += 1
-            if round_ == PASSES - 1:
-                mean += tilt.weights.cpu() / len(wanted)
+    share = min(SLOTS / total, 1.0)
+    runs = [_Runs(of, real, max(round(share * len(real)), 1), rng) for of, real in chosen]
+    slots = sum(len(run.who) for run in runs)
+    events = sum(len(real.items) - FIRST_EVENT * len(real) for _, real in chosen)
+    steps = passes * -(-events // slots)
+    weights = torch.zeros(len(tilt.weights))
+    spread, late = torch.eye(len(weights)) * 0.1, torch.zeros(len(weights))
+    for step in range(steps):
+        gap, outer = (sum(part) / slots for part in zip(*(run() for run in runs), strict=True))
+        spread = 0.95 * spread + 0.05 * outer
+        precision = spread + (RIDGE + PRIOR) * torch.eye(len(weights))
+        rate = RATE / (1 + step / SLOWING)
+        weights = weights + rate * torch.linalg.solve(precision, gap - PRIOR * weights)
+        if step >= steps // 2:
+            late += weights / (steps - steps // 2)
+        with torch.no_grad():
+            tilt.weights.copy_(weights)
     with torch.no_grad():
-        tilt.weights.copy_(mean)
+        tilt.weights.copy_(late)
+
+
+class _Runs:
+    """Free runs of some users, one after another in each of several slots.
+
+    Args:
+        users: Who runs.
+        real: What they really did, more than FIRST_EVENT events each.
+        slots: How many run at a time, at most all.
+        rng: Of all draws.
+    """
+
+    def __init__(
+        self, users: BertUserModel, real: Histories, slots: int, rng: np.random.Generator
+    ) -> None:
+        self.real, self.rng = real, rng
+        self.features = _real_features(users, real)
+        self.sessions = users.open(slots, 1, Assumptions())
+        self.queue = rng.permutation(len(real))
+        self.who, self.queue = self.queue[:slots], self.queue[slots:]
+        self.place = np.full(slots, FIRST_EVENT)
+        # First runs end early by chance, else all slots would stay at the same place for long.
+        first = 1 + (real.lengths[self.who] - FIRST_EVENT) * rng.random(slots)
+        self.end = FIRST_EVENT + first.astype(np.int64)
+        self.sessions.start(np.arange(slots), real.take(self.who).first(FIRST_EVENT))
+
+    @torch.inference_mode()
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Sums over the slots of real minus simulated features and of their covariance.
+
+        Then one free event in each slot.
+        """
+        self._relieve()
+        engine, states = self.sessions.engine, self.sessions.states
+        slots = np.arange(len(self.who))
+        rows = torch.from_numpy(slots).to(states.hidden.device)
+        below = engine.utilities(states, rows).double().exp().cumsum(1)
+        drawn = torch.from_numpy(self.rng.random((len(slots), SAMPLES))).to(below) * below[:, -1:]
+        items = torch.searchsorted(below, drawn, right=True).clamp(max=below.shape[1] - 1)
+        features = engine.model.tilt_features(states.statistics, rows, items)  # (m, samples, f)
+        mean = features.mean(1)
+        centred = features - mean[:, None]
+        outer = torch.einsum("msf,msg->fg", centred, centred) / (SAMPLES - 1)
+        there = self.features[self.real.offsets[self.who] + self.place]
+        self.sessions.live(slots, items[:, 0].cpu().numpy(), self.rng.random(len(slots)))
+        self.place = self.place + 1
+        return (there - mean.cpu()).sum(0), outer.cpu()
+
+    def _relieve(self) -> None:
+        """Who has run as long as the real user, or to the early end, makes room for the next."""
+        done = np.flatnonzero(self.place >= self.end)
+        if not len(done):
+            return
+        while len(self.queue) < len(done):
+            self.queue = np.concatenate([self.queue, self.rng.permutation(len(self.real))])
+        self.who[done], self.queue = self.queue[: len(done)], self.queue[len(done) :]
+        self.place[done], self.end[done] = FIRST_EVENT, self.real.lengths[self.who[done]]
+        self.sessions.start(done, self.real.take(self.who[done]).first(FIRST_EVENT))
 
 
 def _with_inputs(users: BertUserModel, crossed: CollaborativeInputs, fold: int) -> BertUserModel:
@@ -105,45 +158,19 @@ def _with_inputs(users: BertUserModel, crossed: CollaborativeInputs, fold: int) 
 
 
 @torch.inference_mode()
-def _real_means(
-    chosen: list[tuple[BertUserModel, Histories]],
-) -> dict[int, Tensor]:
-    """Sum of the features of the real events at each place of a history."""
-    sums: dict[int, Tensor] = {}
-    for users, real in chosen:
-        model = users.model
-        items, levels, _ = (torch.from_numpy(a).to(users.device) for a in real.padded())
-        begin = torch.full((len(real),), FIRST_EVENT, device=users.device)
-        values = model.level_values
-        statistics = model.inputs.of(items[:, :FIRST_EVENT], levels[:, :FIRST_EVENT], begin, values)
-        for place in range(FIRST_EVENT, int(real.lengths.max())):
-            rows = torch.from_numpy(np.flatnonzero(real.lengths > place)).to(users.device)
-            met = items[rows, place]
-            features = model.tilt_features(statistics, rows, met[:, None])[:, 0]
-            sums[place] = sums.get(place, 0) + features.sum(0).cpu()
-            model.inputs.add(statistics, rows, met, levels[rows, place], values)
-    return dict(sorted(sums.items()))
-
-
-def _begin(users: BertUserModel, real: Histories) -> _Part:
-    sessions = users.open(len(real), 1, Assumptions())
-    sessions.start(np.arange(len(real)), real.first(FIRST_EVENT))
-    return _Part(real, sessions)
-
-
-@torch.inference_mode()
-def _advance(
-    sessions: BertSessions, going: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Sums over these users of the features' mean and covariance; then one free event each."""
-    engine, states = sessions.engine, sessions.states
-    rows = torch.from_numpy(going).to(states.hidden.device)
-    below = engine.utilities(states, rows).double().exp().cumsum(1)
-    drawn = torch.from_numpy(rng.random((len(going), SAMPLES))).to(below) * below[:, -1:]
-    items = torch.searchsorted(below, drawn, right=True).clamp(max=below.shape[1] - 1)
-    features = engine.model.tilt_features(states.statistics, rows, items)  # (m, samples, f)
-    mean = features.mean(1)
-    centred = features - mean[:, None]
-    outer = torch.einsum("msf,msg->fg", centred, centred) / (SAMPLES - 1)
-    sessions.live(going, items[:, 0].cpu().numpy(), rng.random(len(going)))
-    return mean.sum(0).cpu(), outer.cpu()
+def _real_features(users: BertUserModel, real: Histories) -> Tensor:
+    """Features of the real events from FIRST_EVENT on, shape (events, features); 0 before."""
+    model = users.model
+    items, levels, _ = (torch.from_numpy(a).to(users.device) for a in real.padded())
+    begin = torch.full((len(real),), FIRST_EVENT, device=users.device)
+    values = model.level_values
+    statistics = model.inputs.of(items[:, :FIRST_EVENT], levels[:, :FIRST_EVENT], begin, values)
+    found = torch.zeros(len(real.items), len(model.tilt.weights))
+    for place in range(FIRST_EVENT, int(real.lengths.max())):
+        there = np.flatnonzero(real.lengths > place)
+        rows = torch.from_numpy(there).to(users.device)
+        met = items[rows, place]
+        features = model.tilt_features(statistics, rows, met[:, None])[:, 0]
+        found[real.offsets[there] + place] = features.cpu()
+        model.inputs.add(statistics, rows, met, levels[rows, place], values)
+    return found

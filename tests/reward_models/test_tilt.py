@@ -5,14 +5,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from audience.reward_models import choosing
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
-from audience.reward_models.tilting import fit_tilt
-from audience.reward_models.users import DRAWS, Assumptions
+from audience.reward_models.tilt import NEARNESS, OF_ITEM, OF_USER, PAIRS, ChoiceTilt
+from audience.reward_models.tilting import _Runs, fit_tilt
+from audience.reward_models.users import DRAWS, POPULATIONS, Assumptions
 
 
 def sampled_histories(users: BertUserModel, seed: int, n: int = 60) -> Histories:
@@ -30,28 +32,116 @@ def mean_popularity(histories: Histories) -> float:
     return float(np.log(POPULARITY)[histories.items].mean())
 
 
+def own_copy(users: BertUserModel, liked: NDArray[np.float64]) -> BertUserModel:
+    """A copy whose tilt knows POPULARITY and this mean feedback of the items."""
+    own = BertUserModel(
+        copy.deepcopy(users.model),
+        users.catalogue,
+        users.scale,
+        {name: users.starts(name) for name in POPULATIONS},
+    )
+    given = np.linspace(-1, 1, len(users.scale))
+    own.model.tilt.prepare(POPULARITY, liked, users.text_vectors, given)
+    return own
+
+
 def test_users_that_run_to_what_is_popular_are_called_back(planted_users: BertUserModel) -> None:
     real = sampled_histories(planted_users, seed=3)
-    wrong = BertUserModel(
-        copy.deepcopy(planted_users.model),
-        planted_users.catalogue,
-        planted_users.scale,
-        {name: planted_users.starts(name) for name in ("fitting", "validation", "test")},
-    )
+    wrong = own_copy(planted_users, planted_users.catalogue.mean_feedback)
     with torch.no_grad():  # what is popular draws far too much
-        wrong.model.tilt.prepare(POPULARITY, wrong.catalogue.mean_feedback, wrong.text_vectors)
         wrong.model.item_bias.weight[:, 0] += torch.from_numpy(np.log(POPULARITY))
     wanted = mean_popularity(real)
     starts, lengths = real.first(5), real.lengths
     before = mean_popularity(wrong.simulate(starts, lengths, 9)) - wanted
     folds = np.zeros(len(real), np.int64)
-    fit_tilt(wrong, real, real, wrong.model.inputs, folds, most=60, seed=0)
+    fit_tilt(wrong, real, real, wrong.model.inputs, folds, passes=9, seed=0)
     after = mean_popularity(wrong.simulate(starts, lengths, 9)) - wanted
     assert before > 0.1
     assert abs(after) < before / 3
     told = wrong.predict_events(real).choice_nll
     wrong.model.tilt.weights.zero_()
     assert np.array_equal(told, wrong.predict_events(real).choice_nll)  # tilted in sessions only
+
+
+def test_users_who_stay_with_what_is_well_liked_are_followed(planted_users: BertUserModel) -> None:
+    """What comes in runs, as films of one page of a catalogue do, comes in runs in simulation."""
+    liked = np.random.default_rng(1).permutation(np.repeat([-1.0, 1.0], 20))
+    truth, users = own_copy(planted_users, liked), own_copy(planted_users, liked)
+    truth.model.tilt.weights[PAIRS.index(("liked last", "liked"))] = 1.0
+
+    def alike(histories: Histories) -> float:
+        """Mean product of `liked` of neighbouring events after the fifth, 0 without runs."""
+        items = histories.padded()[0][:, 5:]
+        return float((liked[items[:, 1:]] * liked[items[:, :-1]]).mean())
+
+    real = sampled_histories(truth, seed=3, n=120)
+    starts, lengths = real.first(5), real.lengths
+    before = alike(real) - alike(users.simulate(starts, lengths, 9))
+    folds = np.zeros(len(real), np.int64)
+    fit_tilt(users, real, real.take(np.arange(0)), users.model.inputs, folds[:0], passes=9, seed=0)
+    after = alike(real) - alike(users.simulate(starts, lengths, 9))
+    assert before > 0.3
+    assert abs(after) < before / 4
+
+
+def test_the_tilt_adds_the_weighted_features_to_the_utilities(planted_users: BertUserModel) -> None:
+    users = own_copy(planted_users, np.linspace(1, 5, 40))
+    weights = np.random.default_rng(0).normal(0, 0.3, len(PAIRS) + NEARNESS)
+    histories, rows = sampled_histories(planted_users, seed=5, n=6), torch.arange(6)
+    found = []
+    for tilted in (False, True):
+        users.model.tilt.weights.copy_(torch.from_numpy(weights))
+        engine = BehaviourEngine(users.model, tilted=tilted)
+        states = engine.new_states(6)
+        with torch.inference_mode():
+            engine.encode(states, rows, histories)
+            found.append(engine.utilities(states, rows))
+    items = torch.arange(40).expand(6, -1)
+    added = users.model.tilt_features(states.statistics, rows, items) @ users.model.tilt.weights
+    left = torch.isfinite(found[0])
+    difference = torch.where(left, found[1] - found[0] - added, 0.0)
+    constant = difference.sum(1, keepdim=True) / left.sum(1, keepdim=True)
+    torch.testing.assert_close(
+        difference, constant * left, atol=1e-4, rtol=0
+    )  # but for the normaliser
+
+
+def test_what_the_tilt_knows_of_a_user(planted_users: BertUserModel) -> None:
+    """Worked by hand: items 0, 1, 2 of levels 0, 1, 1, and a user who has met nothing yet."""
+    tilt = ChoiceTilt(3, 2)
+    with torch.no_grad():
+        tilt.bases[:, OF_ITEM.index("popular")] = torch.tensor([1.0, 2.0, 6.0])
+        tilt.bases[:, OF_ITEM.index("liked")] = torch.tensor([-3.0, 0.0, 9.0])
+        tilt.given.copy_(torch.tensor([-1.0, 2.0]))
+        tilt.directions[:, 0] = torch.tensor([1.0, -1.0, 1.0])
+    statistics = planted_users.model.inputs.empty(2)
+    statistics.items = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    statistics.given = torch.tensor([[0, 1, 1], [0, 0, 0]])
+    statistics.count = torch.tensor([3, 0])
+    context = tilt.context(statistics, torch.arange(2))
+    knows = dict(zip(OF_USER, context.of_user.T.tolist(), strict=True))
+    assert knows["popular last"] == [6.0, 0.0] and knows["liked last"] == [9.0, 0.0]
+    for when in ("recent", "late", "ever"):
+        assert knows[f"popular {when}"] == pytest.approx([3.0, 0.0])
+        assert knows[f"liked {when}"] == pytest.approx([2.0, 0.0])
+        assert knows[f"given {when}"] == pytest.approx([1.0, 0.0])
+    assert context.last[:, 0].tolist() == [1.0, 0.0]
+    assert context.recent[:, 0].tolist() == pytest.approx([1 / 3, 0.0])
+
+
+def test_every_user_runs_and_begins_like_the_real_one(planted_users: BertUserModel) -> None:
+    lengths = np.random.default_rng(0).integers(6, 17, 10)
+    real = Histories.from_padded(*sampled_histories(planted_users, 3, n=10).padded()[:2], lengths)
+    runs, seen = _Runs(planted_users, real, 4, np.random.default_rng(0)), set()
+    for _ in range(60):
+        runs()
+        seen |= set(runs.who.tolist())
+        found = runs.sessions.histories()
+        assert np.array_equal(found.lengths, runs.place)
+        assert (runs.place <= lengths[runs.who]).all()
+        begun = real.take(runs.who).first(5)
+        assert np.array_equal(found.first(5).items, begun.items)
+    assert seen == set(range(10))
 
 
 def test_a_slate_is_worth_what_the_whole_catalogue_says(planted_users: BertUserModel) -> None:
@@ -107,6 +197,6 @@ def test_fitting_users_are_run_with_the_folds_that_do_not_hold_them(
     assert torch.equal(alone.ease[0], crossed.ease[1])
     before = planted_users.model.tilt.weights.clone()
     folds = np.arange(12) % levels
-    fit_tilt(planted_users, real.take(np.arange(2)), real, crossed, folds, most=8, seed=0)
+    fit_tilt(planted_users, real.take(np.arange(2)), real, crossed, folds, passes=1, seed=0)
     assert torch.isfinite(planted_users.model.tilt.weights).all()
     planted_users.model.tilt.weights.copy_(before)
