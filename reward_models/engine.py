@@ -10,7 +10,7 @@ from torch import Tensor
 from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.choosing import Choosing
-from audience.reward_models.frozen import frozen
+from audience.reward_models.frozen import FrozenFeedback, frozen
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import append, ask, new_cache
 from audience.reward_models.user_states import UserStates
@@ -38,6 +38,7 @@ class BehaviourEngine:
         self.timed = model.config.order == "time" if timed is None else timed
         self.blocks = frozen(model)
         with torch.inference_mode():
+            self._feedback = FrozenFeedback.of(model)
             self.vectors = model.item_vectors()
             self.looks = model.slates.look(self.vectors) if model.config.places else None
             self.choosing = Choosing(model, self.vectors, popularity_discount, self.timed, tilted)
@@ -166,7 +167,7 @@ class BehaviourEngine:
         interests = states.interests.index_select(0, rows)[:, None]
         tokens = model.query_tokens(self.vectors[items], features, interests)
         hidden = ask(self.blocks, states.cache, rows, tokens)
-        return model.feedback_logits(hidden, features), features
+        return self._feedback.logits(hidden, features), features
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import gelu, layer_norm, linear, pad
 from transformers.models.bert.modeling_bert import BertLayer
 
 from audience.reward_models.behaviour import BehaviourModel
@@ -74,6 +74,51 @@ class FrozenBlock:
         attended = _norm(merged, *self.attended)
         wide = self.activation(linear(attended, *self.wide))
         return _norm(linear(wide, *self.narrow).add_(attended), *self.closed)
+
+
+@dataclass(frozen=True)
+class FrozenFeedback:
+    """`BehaviourModel.feedback_logits` of all members and both its heads, in three products.
+
+    Attributes:
+        hidden: Weight and bias of the members' hidden layers, over token and features.
+        direct: Those of what reaches the logits without one.
+        out: From the hidden layers to the logits, shape (heads * members * width, members *
+            levels), zero from one member to another.
+        members: Number of members.
+    """
+
+    hidden: tuple[Tensor, Tensor]
+    direct: tuple[Tensor, Tensor]
+    out: Tensor
+    members: int
+
+    @classmethod
+    def of(cls, model: BehaviourModel) -> FrozenFeedback:
+        """Those of a model in evaluation."""
+        base, head = model.feedback_base, model.feedback_head
+        assert base.linear is not None
+        d = model.config.hidden_size
+
+        def widened(weight: Tensor) -> Tensor:
+            return pad(weight, (d, 0))  # the base sees no token
+
+        return cls(
+            (
+                torch.cat([widened(base.hidden.weight), head.hidden.weight]),
+                torch.cat([base.hidden.bias, head.hidden.bias]),
+            ),
+            (widened(base.linear.weight), base.linear.bias),
+            torch.cat([torch.block_diag(*base.out), torch.block_diag(*head.out)]),
+            base.members,
+        )
+
+    def logits(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Of each member, (..., d) and (..., features) to (..., members, levels)."""
+        both = torch.cat([hidden, features], -1).flatten(0, -2)
+        logits = linear(both, *self.direct)
+        logits.addmm_(gelu(linear(both, *self.hidden)), self.out)
+        return logits.view(*hidden.shape[:-1], self.members, -1)
 
 
 def frozen(model: BehaviourModel) -> list[FrozenBlock]:
