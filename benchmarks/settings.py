@@ -148,8 +148,9 @@ class CompareSettings:
     """BERT encoder of item text: a directory or a Hugging Face id; by default all-MiniLM-L6-v2."""
 
     jobs: int | None = None
-    """Cells of the comparison that run at a time, each in a process of its own with one thread, so
-    that the number changes no result; by default one a core. 0: all in this process."""
+    """Cells of the comparison that run at a time, each in a process of its own (a gigabyte or so)
+    with one thread, so that the number changes no result; by default one a core, 8 at most. 0: all
+    in this process."""
 
     device: str = "auto"
     """Where models live: auto, cpu, cuda."""
@@ -210,7 +211,7 @@ class CompareSettings:
     @property
     def processes(self) -> int:
         """Cells that run at a time."""
-        return cores() if self.jobs is None else self.jobs
+        return min(cores(), 8) if self.jobs is None else self.jobs
 
     @property
     def users_preset(self) -> Literal["tiny", "demo", "full"]:
