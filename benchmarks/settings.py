@@ -60,14 +60,14 @@ PRESETS: dict[PresetName, Preset] = {
         grid_sessions=1,
         tuning=1,
     ),
-    # Minutes on 2 cores, of which PPO takes about two, and the judges another two.
+    # Minutes on 2 cores.
     "demo": Preset(
         seeds=1,
         steps=300_000,
         num_envs=256,
         evaluations=8,
         sessions=4,
-        judge_sessions=2,
+        judge_sessions=4,
         grid="each",
         grid_sessions=1,
         tuning=20_000,
@@ -75,7 +75,7 @@ PRESETS: dict[PresetName, Preset] = {
     # Two hours or so on 2 cores.
     "full": Preset(
         seeds=5,
-        steps=1_500_000,
+        steps=1_000_000,
         num_envs=256,
         evaluations=20,
         sessions=8,
