@@ -58,6 +58,7 @@ class Pool:
     def __init__(
         self, jobs: int, settings: CompareSettings, record: dict[str, Any], began: float
     ) -> None:
+        self.jobs = jobs
         self._executor: ProcessPoolExecutor | None = None
         if jobs:
             context = multiprocessing.get_context("spawn")
