@@ -58,6 +58,7 @@ class Pool:
     def __init__(
         self, jobs: int, settings: CompareSettings, record: dict[str, Any], began: float
     ) -> None:
+        self.jobs = jobs
         self._executor: ProcessPoolExecutor | None = None
         if jobs:
             context = multiprocessing.get_context("spawn")
@@ -89,12 +90,14 @@ def making(settings: CompareSettings) -> Iterator[list[Cell]]:
         *(Cell(seed, "users") for seed in seeds),
         *(Cell(seed, "judge", of) for seed in seeds for of in judges),
     ]
+    slow = [name for name in settings.names if ROSTER[name].simulates]
+    rest = [name for name in settings.names if name not in slow]
+    slow.sort(key=lambda name: ROSTER[name].kind != "rl")  # training, then asking the model
     yield [
         Cell(seed, "agent", (name,))
-        for trained in (True, False)
+        for names in (slow, rest)
         for seed in seeds  # a process keeps the models of one seed
-        for name in settings.names
-        if (ROSTER[name].kind == "rl") == trained
+        for name in names
     ]
     yield [Cell(seed, "competence") for seed in seeds] + [Cell(seed, "masked") for seed in seeds]
 

@@ -42,10 +42,14 @@ VERSIONS = (*VERSIONED, "implicit", "scikit-learn", "scipy", "transformers")
 def compare(settings: CompareSettings) -> dict[str, Any]:
     """Run the comparison, or what is missing of it, in `settings.out`.
 
-    Writes `settings.json`, `results.json` after each stage, `table.md`, `report.html`, `report.md`,
-    TensorBoard files in `summary`, and of each seed, in `seed-S`, the user model (`users`), the
-    inner judge (`inner-judge`), the trained agents, the fitted baselines (`baselines/*`), the
-    judges (`judges/*`, `competence.json`), and all sessions (`sessions/*.npz`).
+    Writes `settings.json`, `results.json` (as far as it is known, first when all agents of a seed
+    are made), `table.md`, `report.html`, `report.md`, TensorBoard files in `summary`, and of each
+    seed, in `seed-S`, the user model (`users`), the inner judge (`inner-judge`), the trained
+    agents, the fitted baselines (`baselines/*`), the judges (`judges/*`, `competence.json`), and
+    all sessions (`sessions/*.npz`). A run that was killed goes on with what it had finished.
+
+    With `settings.jobs` other than 0 it starts processes, so a script that calls it needs the
+    guard `if __name__ == "__main__"`.
 
     Args:
         settings: Of the comparison.
@@ -127,7 +131,8 @@ class _Run:
             for (part, world), sessions in stages.in_half_a(name).items():
                 outcome.keep(part, world, seed, sessions)
             outcome.beyond[seed] = beyond(outcome.test[SIMULATOR][seed], stages.known)
-            self._write()
+            if not self._pool.jobs:  # else this agent was made long ago
+                self._write()
         self._known[seed] = stages.known
 
     def opened(self, stages: Stages) -> None:

@@ -53,7 +53,7 @@ def agents_section(results: Results) -> Section | None:
     with_gap = any((agents[n].get(SIMULATOR) or {}).get("difference_to_best_cf") for n in names)
     headings = ["agent", "kind", *(f"return, {world_name(w)}" for w in worlds)]
     if with_gap:
-        headings.insert(3, "to best CF")
+        headings.insert(3, "to best CF, simulator")
     rows: list[list[Cell]] = []
     for name in names:
         agent = agents[name]

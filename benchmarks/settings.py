@@ -60,14 +60,14 @@ PRESETS: dict[PresetName, Preset] = {
         grid_sessions=1,
         tuning=1,
     ),
-    # Minutes on 2 cores, of which PPO takes about two, and the judges another two.
+    # Minutes on 2 cores.
     "demo": Preset(
         seeds=1,
         steps=300_000,
         num_envs=256,
         evaluations=8,
         sessions=4,
-        judge_sessions=2,
+        judge_sessions=4,
         grid="each",
         grid_sessions=1,
         tuning=20_000,
@@ -75,7 +75,7 @@ PRESETS: dict[PresetName, Preset] = {
     # Two hours or so on 2 cores.
     "full": Preset(
         seeds=5,
-        steps=1_500_000,
+        steps=1_000_000,
         num_envs=256,
         evaluations=20,
         sessions=8,
@@ -148,8 +148,9 @@ class CompareSettings:
     """BERT encoder of item text: a directory or a Hugging Face id; by default all-MiniLM-L6-v2."""
 
     jobs: int | None = None
-    """Cells of the comparison that run at a time, each in a process of its own with one thread, so
-    that the number changes no result; by default one a core. 0: all in this process."""
+    """Cells of the comparison that run at a time, each in a process of its own (a gigabyte or so)
+    with one thread, so that the number changes no result; by default one a core, 8 at most. 0: all
+    in this process."""
 
     device: str = "auto"
     """Where models live: auto, cpu, cuda."""
@@ -210,7 +211,7 @@ class CompareSettings:
     @property
     def processes(self) -> int:
         """Cells that run at a time."""
-        return cores() if self.jobs is None else self.jobs
+        return min(cores(), 8) if self.jobs is None else self.jobs
 
     @property
     def users_preset(self) -> Literal["tiny", "demo", "full"]:

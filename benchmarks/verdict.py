@@ -155,9 +155,10 @@ def _winner(
     ahead = winner == "rl"
     kept = replay["low"] > -margin if ahead else replay["high"] < margin
     if kept:
-        return winner, f"{reason}; not {'below' if ahead else 'above'} it in replay of real users"
+        side = "below" if ahead else "above"
+        return winner, f"{reason}; in replay of real users RL is not {side} CF"
     return None, (
-        f"it is {_WORDS[one]} in every judge that counts, but in replay of real users it cannot be "
+        f"RL is {_WORDS[one]} in every judge that counts, but in replay of real users it cannot be "
         f"said to be not {'below' if ahead else 'above'}"
     )
 

@@ -47,8 +47,8 @@ def test_a_judge_that_is_kin_of_neither_decides_alone() -> None:
         "ppo beats ease: -30.0 % in judge als, +20.0 % in judge gru, +2.0 % in replay."
     )
     assert found["grounds"] == [
-        "It is decided by judge gru, competent and kin of neither side; not below it in replay of "
-        "real users."
+        "It is decided by judge gru, competent and kin of neither side; in replay of real users RL "
+        "is not below CF."
     ]
     # Incompetent, it does not count.
     assert deciding_judges(BOTH | {"gru": judge(False)}, "ppo", "ease")[0] == ["als", "boosted"]
