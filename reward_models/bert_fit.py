@@ -19,6 +19,7 @@ from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings, Size
 from audience.reward_models.histories import Histories
+from audience.reward_models.input_fitting import fit_inputs
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.plainer_heads import give_way
 from audience.reward_models.quality_choice import tune_ease
@@ -189,7 +190,7 @@ def _inputs(
         return histories.take(np.flatnonzero(users)), values[chosen]
 
     def fitted(parts: list[tuple[Histories, NDArray[np.float64]]]) -> CollaborativeInputs:
-        return CollaborativeInputs.fit(
+        return fit_inputs(
             parts,
             len(data.catalogue),
             np.array(data.scale.values),

@@ -9,25 +9,13 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
-import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audience.reward_models.collaborative import (
     FORGETTING,
-    LINEAR_ITEMS,
-    ExplicitFactors,
-    adjusted_cosine,
-    ease_matrix,
-    explicit_als,
-    follower_matrix,
-    only_items,
 )
-from audience.reward_models.histories import Histories
 from audience.reward_models.text_nearness import LATEST, SPANS, latest_axes, nearness
-from audience.reward_models.text_prior import level_prior, with_text_prior
 from audience.reward_models.user_statistics import Known, Statistics
 
 INPUTS = ("als", "ease", "item_knn", "followers")
@@ -54,10 +42,6 @@ NEIGHBOUR_PRIOR = 1.0
 
 REACH = 30
 """Latest events that follower scores are summed over: older ones weigh less than 0.0001."""
-
-FLOOR = 0.02
-"""Of the mean top score of EASE or followers: what lies below is all the same, as its logarithm
-is noise."""
 
 
 CELLS = 2**18
@@ -407,117 +391,3 @@ class CollaborativeInputs(nn.Module):
             given=levels,
             count=lengths,
         )
-
-    # Fitting
-
-    @classmethod
-    def fit(
-        cls,
-        parts: list[tuple[Histories, NDArray[np.float64]]],
-        n_items: int,
-        level_values: NDArray[np.float64],
-        *,
-        factors: int,
-        penalty: float,
-        ease_l2: float,
-        seed: int,
-        vectors: NDArray[np.float32],
-        timed: bool = True,
-    ) -> CollaborativeInputs:
-        """Fit one fold on each part: (histories, values of their events).
-
-        Args:
-            parts: The folds' users.
-            n_items: Size of the catalogue.
-            level_values: Value of each level, shape (levels,).
-            factors: Of the explicit ALS.
-            penalty: Of the explicit ALS.
-            ease_l2: Of EASE.
-            seed: Of the explicit ALS.
-            vectors: Of the items' texts, shape (items, dim): the prior of items' factors and
-                levels, and axes beside the factors.
-            timed: Whether events stand in time order; else nothing follows anything.
-        """
-        counts = np.bincount(np.concatenate([h.items for h, _ in parts]), minlength=n_items)
-        head = np.sort(np.argsort(-counts, kind="stable")[:LINEAR_ITEMS])
-        n_levels = len(level_values)
-        inputs = cls(len(parts), n_items, n_levels, factors + TEXT_AXES, len(head))
-        inputs.head.copy_(torch.from_numpy(head))
-        inputs.place.fill_(-1)
-        inputs.place[inputs.head] = torch.arange(len(head))
-        every = np.concatenate([values for _, values in parts])
-        shares = np.bincount(np.concatenate([h.levels for h, _ in parts]), minlength=n_levels)
-        shares = (shares + 1.0) / (shares + 1.0).sum()
-        inputs.level_shares.copy_(torch.from_numpy(shares))
-        inputs.unit.copy_(torch.tensor([every.mean(), max(every.std(), 1e-6)]))
-        for fold, (histories, values) in enumerate(parts):
-            als = explicit_als(histories, values, n_items, factors, penalty=penalty, seed=seed)
-            inputs._set_factors(fold, with_text_prior(als, histories, values, vectors, TEXT_AXES))
-            inputs._set_facts(fold, histories, values, vectors)
-            part = only_items(histories, head, n_items)
-            ease = ease_matrix(part, len(head), ease_l2)
-            inputs.ease[fold] = torch.from_numpy(ease)
-            inputs.floors[fold, 0] = FLOOR * _mean_top(part, ease, 1.0)
-            if timed:
-                followers = follower_matrix(part, len(head))
-                inputs.followers[fold] = torch.from_numpy(followers)
-                inputs.floors[fold, 1] = FLOOR * _mean_top(part, followers, FORGETTING)
-        return inputs
-
-    def _set_factors(self, fold: int, als: ExplicitFactors) -> None:
-        self.base[fold] = torch.from_numpy(als.mean + als.item_bias)
-        self.design[fold] = torch.from_numpy(als.design)
-        self.precision.copy_(torch.from_numpy(als.precision))
-        self.noise[fold] = als.noise
-
-    def _set_facts(
-        self,
-        fold: int,
-        histories: Histories,
-        values: NDArray[np.float64],
-        vectors: NDArray[np.float32],
-    ) -> None:
-        """Means over each item's events, and its neighbours."""
-        n_items, n_levels = self.item_levels.shape[1:]
-        shares, std = self.level_shares.double().numpy(), float(self.unit[1])
-        cells = histories.items * n_levels + histories.levels
-        table = np.bincount(cells, minlength=n_items * n_levels).reshape(n_items, n_levels)
-        count = table.sum(1)
-        odds = level_prior(table, shares, vectors, LEVEL_PRIOR)
-        self.item_levels[fold] = torch.from_numpy(odds)
-        users = np.repeat(np.arange(len(histories)), histories.lengths)
-        residual = values - self.base[fold].double().numpy()[histories.items]
-        square = np.bincount(histories.items, residual**2, n_items)
-        spread = np.sqrt((square + LEVEL_PRIOR * std**2) / (count + LEVEL_PRIOR)) / std
-        facts = np.column_stack([spread, np.log1p(count) / 4])
-        self.item_facts[fold] = torch.from_numpy(facts)
-        own = np.bincount(users, residual, len(histories)) / (histories.lengths + BIAS_PRIOR)
-        head = self.head.numpy()
-        kept = self.place.numpy()[histories.items] >= 0
-        near = adjusted_cosine(
-            only_items(histories, head, n_items), (residual - own[users])[kept], len(head)
-        )
-        self.neighbours[fold] = torch.from_numpy(near)
-
-
-def _mean_top(
-    histories: Histories, weights: NDArray[np.float32], decay: float, events: int = 512
-) -> float:
-    """Mean highest score before some events, spread evenly over the log.
-
-    Args:
-        histories: Events whose items index the weights.
-        weights: What each event adds to the score of each item, shape (items, items).
-        decay: Weight of an event against the one after it.
-        events: About how many events.
-    """
-    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
-    rows = np.flatnonzero(place > 0)
-    rows = rows[:: max(1, len(rows) // events)]
-    if not len(rows):
-        return 1.0
-    age = np.concatenate([np.arange(n) for n in place[rows]])
-    before = histories.items[np.repeat(rows, place[rows]) - 1 - age]
-    of = np.repeat(np.arange(len(rows)), place[rows])
-    history = sp.csr_matrix((decay**age, (of, before)), (len(rows), len(weights)))
-    return float((history @ weights).max(1).mean())

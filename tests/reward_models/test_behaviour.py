@@ -10,7 +10,8 @@ from audience.reward_models.blocks import Block, BlockDataset, covering, overlap
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
+from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.prediction import predict_events, predict_slates
 
@@ -46,7 +47,7 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
 def made(order: str, names: bool, places: int = 0) -> BehaviourModel:
     """A model whose every parameter matters: nothing is left at zero."""
     histories = random_histories(30, 12, seed=1)
-    inputs = CollaborativeInputs.fit(
+    inputs = fit_inputs(
         [(histories, LEVELS[histories.levels])],
         N_ITEMS,
         LEVELS,

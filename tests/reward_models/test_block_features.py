@@ -8,7 +8,8 @@ from audience.reward_models.block_features import event_features, places_of, sla
 from audience.reward_models.blocks import BlockDataset, covering
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import DECAYS, TEXT_AXES, CollaborativeInputs
+from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.inputs import DECAYS, TEXT_AXES
 from audience.reward_models.text_nearness import LATEST, SPANS
 
 N_ITEMS, LEVELS, WINDOW, EVENTS, USERS = 40, np.array([1.0, 2.0, 3.0]), 8, 20, 4
@@ -22,7 +23,7 @@ def made() -> tuple[BehaviourModel, Histories]:
             for _ in range(USERS)
         ]
     )
-    inputs = CollaborativeInputs.fit(
+    inputs = fit_inputs(
         [(histories, LEVELS[histories.levels])],
         N_ITEMS,
         LEVELS,

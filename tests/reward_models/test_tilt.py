@@ -11,7 +11,7 @@ from audience.reward_models import choosing
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.input_fitting import fit_inputs
 from audience.reward_models.tilt import NEARNESS, OF_ITEM, OF_USER, PAIRS, ChoiceTilt
 from audience.reward_models.tilting import _Runs, fit_tilt
 from audience.reward_models.users import DRAWS, POPULATIONS, Assumptions
@@ -189,7 +189,7 @@ def test_fitting_users_are_run_with_the_folds_that_do_not_hold_them(
     values = np.array(planted_users.scale.values)
     vectors = planted_users.text_vectors
     parts = [(real, values[real.levels])] * levels
-    crossed = CollaborativeInputs.fit(
+    crossed = fit_inputs(
         parts, 40, values, factors=2, penalty=2.0, ease_l2=5.0, seed=0, vectors=vectors
     )
     alone = crossed.of_fold(1)
