@@ -45,6 +45,10 @@ __all__ = ["PPO_DEFAULTS", "VERSIONED", "TrainSettings", "policy_arguments", "tr
 VERSIONED = ("audience", "numpy", "torch", "gymnasium", "stable-baselines3", "sb3-contrib")
 """Packages whose versions decide what a run gives."""
 
+AFTER_WARM_START = 0.5
+"""Of the default learning rate, once a policy has imitated: PPO then starts with a critic that
+knows nothing, and at the whole rate its first updates undo what was imitated."""
+
 MODEL, BEST, FIGURES = "model.zip", "best.zip", "training.json"
 
 
@@ -115,6 +119,7 @@ def train(
             device=settings.device,
             steps=settings.steps,
             **policy_arguments(users, settings),
+            **_learning_rate(settings),
         )
         _warm_start(model, users, settings, histories)
     model.set_logger(configure(str(out), ["tensorboard"]))
@@ -297,6 +302,15 @@ def _watch(
         best=Path(settings.out) / BEST if settings.early_stop else None,
         **evaluation_kwargs(users, settings),
     )
+
+
+def _learning_rate(settings: TrainSettings) -> dict[str, float]:
+    """The learning rate after a warm start; otherwise the algorithm's own."""
+    if settings.warm_start == "none":
+        return {}
+    return {
+        "learning_rate": AFTER_WARM_START * algorithm_of(settings.algo).defaults["learning_rate"]
+    }
 
 
 def _warm_start(

@@ -23,6 +23,10 @@ LEARNER_SHARE = 0.5
 to do where it comes by itself, not only where greedy would be (Ross et al., "A reduction of
 imitation learning and structured prediction to no-regret online learning", 2011)."""
 
+STEPS_A_STATE = 4
+"""Gradient steps after each step of all users: asking the teacher costs several times as much as
+a gradient step, and the last states are kept."""
+
 
 def clone_choices(
     model: BaseAlgorithm,
@@ -93,7 +97,7 @@ def imitate(
     Args:
         model: An algorithm with an `ItemScoringPolicy`, in an `SB3VecEnv`.
         teacher: Whom to imitate, in the same environment.
-        steps: Gradient steps, each after a step of all users.
+        steps: Gradient steps; before every STEPS_A_STATE of them all users take a step.
         generator: Says who follows the learner's own recommendations.
 
     Returns:
@@ -104,14 +108,15 @@ def imitate(
     seen: Any = env.reset()
     losses = []
     kept: list[tuple[dict[str, NDArray[Any]], NDArray[Any]]] = []
-    for _ in range(steps):
-        wanted, _ = teacher.predict(seen, deterministic=True)
-        own, _ = policy.predict(seen)
-        kept.append((seen, wanted))
-        kept = kept[-max(1, BATCH * 8 // env.num_envs) :]
-        follows = generator.random(env.num_envs) < LEARNER_SHARE
-        wide = follows.reshape(-1, *[1] * (np.ndim(wanted) - 1))
-        seen, _, _, _ = env.step(np.where(wide, own, wanted))
+    for step in range(steps):
+        if step % STEPS_A_STATE == 0:
+            wanted, _ = teacher.predict(seen, deterministic=True)
+            own, _ = policy.predict(seen)
+            kept.append((seen, wanted))
+            kept = kept[-max(1, BATCH * 8 // env.num_envs) :]
+            follows = generator.random(env.num_envs) < LEARNER_SHARE
+            wide = follows.reshape(-1, *[1] * (np.ndim(wanted) - 1))
+            seen, _, _, _ = env.step(np.where(wide, own, wanted))
         batch, actions = _drawn(kept, generator)
         tensors = {key: torch.as_tensor(value, device=model.device) for key, value in batch.items()}
         distribution: Any = policy.get_distribution(tensors)  # type: ignore[operator]

@@ -129,13 +129,20 @@ def _choice(world: World) -> Agent:
 
 
 def _rl(
-    name: str, algo: str, *, longer: int = 1, member: int | None = None, **changes: Any
+    name: str,
+    algo: str,
+    *,
+    warm: bool = False,
+    longer: int = 1,
+    member: int | None = None,
+    **changes: Any,
 ) -> Callable[[World], Agent | BaseAlgorithm]:
     """An RL agent.
 
     Args:
         name: Of the agent.
         algo: Of `ALGORITHMS`.
+        warm: Whether it begins with what greedy on the simulator does.
         longer: How many times the steps of the others it is trained for.
         member: The member of the users' ensemble that it learns from alone, where they are one.
         **changes: Other settings of the training.
@@ -144,9 +151,11 @@ def _rl(
     def make(world: World) -> Agent | BaseAlgorithm:
         from audience.agents.trained import load_agent_of  # torch only where needed
 
-        if longer > 1:
-            changes["steps"] = longer * world.training.steps
-        settings = trained_with(world, name, algo, **changes)
+        chosen, steps = dict(changes), world.training.steps
+        if warm:
+            imitated = min(WARM_STEPS, -(-steps // 1000))
+            chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
+        settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
         users: Any = world.users
         if member is not None and hasattr(users, "alone"):
             users = users.alone(member)
@@ -166,6 +175,9 @@ def trained_with(world: World, name: str, algo: str, **changes: Any) -> TrainSet
     out = str(world.directory(name))
     return dataclasses.replace(training, algo=algo, num_envs=users, out=out, **changes)
 
+
+WARM_STEPS = 300
+"""Gradient steps of a warm start, at most; short trainings take one for every 1,000 user-steps."""
 
 LONG = 3
 """Times the steps of the others that the exploiting agent and its cure are trained for."""
@@ -188,6 +200,7 @@ ROSTER: dict[str, Entry] = {
     "choice": Entry("reference", _choice, model=True),
     "greedy": Entry("reference", _greedy, model=True),
     "ppo": Entry("rl", _rl("ppo", "ppo")),
+    "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
     "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG, member=0)),
     "ppo_pessimism": Entry("rl", _rl("ppo_pessimism", "ppo", longer=LONG, pessimism=1.0)),
@@ -199,9 +212,10 @@ ROSTER: dict[str, Entry] = {
     "td3": Entry("rl", _rl("td3", "td3")),
 }
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
-`choice` are the sequential models; `ppo_ids` is PPO without the items' texts. `ppo_exploit` is
-made to live off the simulator's errors: it is trained for long and by one member of the ensemble,
-whom no other checks; `ppo_pessimism` as long, but what the members disagree on counts less."""
+`choice` are the sequential models; `ppo_warm` is PPO that begins with what greedy on the simulator
+does, `ppo_ids` PPO without the items' texts. `ppo_exploit` is made to live off the simulator's
+errors: it is trained for long and by one member of the ensemble, whom no other checks;
+`ppo_pessimism` as long, but what the members disagree on counts less."""
 
 FULL = (
     "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
 
 from audience.agents.algorithms import make_algorithm
 from audience.agents.greedy import GreedyAgent
@@ -118,3 +119,14 @@ def test_imitation_comes_near_to_its_teacher(slate: int) -> None:
     teacher = GreedyAgent(users, slate_size=slate)
     losses = imitate(model, teacher, 40, np.random.default_rng(0))
     assert np.mean(losses[-5:]) < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize(("warm", "rate"), [("none", 1e-3), ("greedy", 5e-4)])
+def test_a_policy_that_imitated_learns_at_half_the_rate(
+    tmp_path: Path, warm: Any, rate: float
+) -> None:
+    settings = TrainSettings(
+        out=str(tmp_path), steps=32, evaluations=0, warm_start=warm, warm_start_steps=1, **SMALL
+    )
+    train(scripted_users(), settings, progress=False)
+    assert PPO.load(tmp_path / "model.zip").learning_rate == rate
