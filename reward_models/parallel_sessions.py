@@ -16,9 +16,10 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.sessions import BertSessions
 from audience.reward_models.users import Response
 
-LEAST_SLOTS = 256
-"""Slots of a part: with fewer, the calls of a step cost more than its sums, and Python makes the
-calls of one part after those of another."""
+LEAST_SLOTS = 1024
+"""Slots of a part: the calls of a step are made by one thread at a time, and with fewer slots they
+are most of it. On 2 cores, two parts of 2,048 users step a seventh more users than one block whose
+products are shared; two of 512, a fifth less."""
 
 MOST_PARTS = 4
 """Parts, at most; further cores compute within them."""

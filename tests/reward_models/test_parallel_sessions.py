@@ -75,7 +75,7 @@ def test_an_environment_of_many_users_runs_in_parts(
 
 
 @pytest.mark.parametrize(
-    "slots, threads, parts", [(1, 8, 1), (511, 2, 1), (1024, 2, 2), (1024, 1, 1), (9000, 64, 4)]
+    "slots, threads, parts", [(1, 8, 1), (2047, 2, 1), (2048, 2, 2), (4096, 1, 1), (9000, 64, 4)]
 )
 def test_parts(monkeypatch: pytest.MonkeyPatch, slots: int, threads: int, parts: int) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
