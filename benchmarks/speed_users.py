@@ -14,7 +14,6 @@ from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.fit_settings import PRESETS
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import FLOOR, TEXT_AXES
-from audience.reward_models.outside import CALIBRATION_USERS
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS
 
@@ -28,10 +27,10 @@ a step costs the same at any length."""
 POPULARITY_EXPONENT = 0.8
 """Events of the item of rank r fall like r to minus this, as in real logs (Zipf)."""
 
-CALIBRATION_CELLS = 2**24
-"""Start users times items: the outside option is found for all start users over the whole
-catalogue, in a few float64 numbers a cell (128 MB each)."""
-
+START_USERS = 16
+"""Users of each population, as many at every size: how often a start is met again decides whether
+it is encoded anew. The outside option is found for all of them over the whole catalogue, in a few
+float64 numbers each (128 MB for a million items)."""
 
 MODEL_BYTES = 4_000
 """Memory for each item while a model of the default size is made and opened: its parameters and
@@ -72,12 +71,11 @@ def synthetic_users(
         torch.manual_seed(seed)
         model = BehaviourModel(config)
         _randomise(model, catalogue)
-    users = max(START_EVENTS, min(CALIBRATION_USERS, CALIBRATION_CELLS // n_items))
     events = [
         [(item, int(rng.integers(len(STARS)))) for item in _some(n_items, rng)]
-        for _ in range(users)
+        for _ in range(START_USERS)
     ]
-    names = {name: [f"{name}-{user}" for user in range(users)] for name in POPULATIONS}
+    names = {name: [f"{name}-{user}" for user in range(START_USERS)] for name in POPULATIONS}
     starts = {name: Histories.from_lists(events, names[name]) for name in POPULATIONS}
     own = BertUserModel(model, catalogue, FeedbackScale(STARS), starts)
     return own.to(resolve_device(device))

@@ -109,9 +109,11 @@ class Candidates:
         slots, count = self.items.shape
         width = round(self._below[-1])
         uniforms = draw(FIRST_COLUMN + np.arange(width + 1))
-        points = np.arange(width) + uniforms[:, :width]
-        place = self._find(points)
-        drawn = self._order[place]  # (slots, width)
+        # Unit by unit of the line: what all slots look up of one lies together in memory.
+        points = np.arange(width)[:, None] + uniforms[:, :width].T
+        found_at = self._find(points)  # (width, slots)
+        drawn = np.ascontiguousarray(self._order[found_at].T)  # (slots, width)
+        place = found_at.T
         usable = observed.open.are(drawn)
         usable[:, 1:] &= place[:, 1:] != place[:, :-1]
         turn = usable.cumsum(axis=1) - 1

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.user_states import UserStates
-
-EXACT_ITEMS = 20_000
-"""Items up to which the normaliser of utilities is summed over the whole catalogue."""
 
 SAMPLED_ITEMS = 1024
 """Rarer items drawn to stand for all where it is not. Without a score of EASE their utilities
 differ little: of movielens' 2,044 rarest items, which hold 22 % of the probability, so many err
 by 0.002 in the logarithm (root mean square; 512 by 0.004, 256 by 0.007)."""
+
+EXACT_ITEMS = LINEAR_ITEMS + SAMPLED_ITEMS
+"""Items up to which the normaliser of utilities is summed over the whole catalogue: as many as are
+summed beyond it, so that a step costs the same in any catalogue."""
 
 CELLS = 2**18
 """Users times items of one part of a sum over the catalogue, on a CPU: what its passes read and

@@ -14,7 +14,7 @@ from torch import Tensor
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.frozen import FrozenBlock
 
-PARTS, LEAST_ROWS = 4, 64
+PARTS, LEAST_ROWS = 2, 64
 """Parts of a past, and rows of one: fewer cost more in calls than they spare."""
 
 
