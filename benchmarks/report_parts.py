@@ -20,7 +20,6 @@ from audience.benchmarks.report_reading import (
     Results,
     cell,
     estimate,
-    leaves,
     ranked,
     return_of,
     world_name,
@@ -102,7 +101,7 @@ def worlds_section(results: Results) -> Section | None:
             "The agents in the same order in every world. An agent that stands high where it was "
             "trained and low elsewhere lives off its simulator's errors.",
         )
-    if table := _figures(results.get("rank_correlation") or {}, "rank correlation"):
+    if table := _correlations(results.get("rank_correlation") or {}, worlds):
         blocks += ["How far the worlds rank the agents alike (1: the same order):", table]
     return Section("The worlds side by side" if len(worlds) > 1 else "Returns", blocks)
 
@@ -158,11 +157,20 @@ def _by_seed(agents: Results, names: Sequence[str], worlds: Sequence[str]) -> It
         yield Folded(f"Interquartile means and seeds, {world_name(world)}", [Table(headings, rows)])
 
 
-def _figures(held: Mapping[str, Any], what: str) -> Table | None:
+def _correlations(held: Mapping[str, Any], worlds: Sequence[str]) -> Table | None:
+    """Rank correlations, a pair of worlds a row."""
+    called = {f"{a}_{b}": f"{world_name(a)}, {world_name(b)}" for a in worlds for b in worlds}
+    called["simulator_replay_same_masks"] = "simulator under replay's masks, replay"
     rows: list[list[Cell]] = [
-        [name.replace(".", ", ").replace("_", " "), cell(value)] for name, value in leaves(held)
+        [
+            called.get(pair, pair.replace("_", " ")),
+            *(cell(estimate(found.get(measure))) for measure in ("kendall", "spearman")),
+            cell(found.get("agents")),
+        ]
+        for pair, found in held.items()
+        if isinstance(found, Mapping)
     ]
-    return Table([what, "value"], rows) if rows else None
+    return Table(["worlds", "tau-b", "Spearman", "policies"], rows) if rows else None
 
 
 def _kin(results: Results, world: str) -> list[str]:

@@ -110,9 +110,11 @@ COMMAND = (
     "seeds",
     "steps",
     "sessions",
+    "judge_sessions",
     "slate_size",
     "step_limit",
     "assumptions",
+    "inner_judge",
     "encoder",
 )
 """Settings that results.json names as the command line does."""

@@ -69,6 +69,7 @@ class Entry:
         slates: Whether it recommends slates of more than one item.
         scorers: What it ranks items by, as judges name their kin.
         model: Whether the simulator is inside it beside: it reads it, or learned from its users.
+        member: The member of the simulator's ensemble that alone is its simulator; None: all.
     """
 
     kind: Kind
@@ -76,6 +77,15 @@ class Entry:
     slates: bool = True
     scorers: tuple[str, ...] = ()
     model: bool = False
+    member: int | None = None
+
+    def simulator(self, users: UserModel) -> UserModel:
+        """The users that it is made in: one of the ensemble's members alone, or all of them."""
+        alone = getattr(users, "alone", None)
+        if self.member is None or alone is None:
+            return users
+        found: UserModel = alone(self.member)
+        return found
 
     @property
     def simulates(self) -> bool:
@@ -129,13 +139,7 @@ def _choice(world: World) -> Agent:
 
 
 def _rl(
-    name: str,
-    algo: str,
-    *,
-    warm: bool = False,
-    longer: int = 1,
-    member: int | None = None,
-    **changes: Any,
+    name: str, algo: str, *, warm: bool = False, longer: int = 1, **changes: Any
 ) -> Callable[[World], Agent | BaseAlgorithm]:
     """An RL agent.
 
@@ -144,7 +148,6 @@ def _rl(
         algo: Of `ALGORITHMS`.
         warm: Whether it begins with what greedy on the simulator does.
         longer: How many times the steps of the others it is trained for.
-        member: The member of the users' ensemble that it learns from alone, where they are one.
         **changes: Other settings of the training.
     """
 
@@ -156,10 +159,9 @@ def _rl(
             imitated = min(WARM_STEPS, -(-steps // 1000))
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
         settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
-        users: Any = world.users
-        if member is not None and hasattr(users, "alone"):
-            users = users.alone(member)
-        out = agents.train(users, settings, inner_judge=world.inner_judge, replay=world.replay)
+        out = agents.train(
+            world.users, settings, inner_judge=world.inner_judge, replay=world.replay
+        )
         return load_agent_of(out, settings.device)
 
     return make
@@ -202,7 +204,7 @@ ROSTER: dict[str, Entry] = {
     "ppo": Entry("rl", _rl("ppo", "ppo")),
     "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
-    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG, member=0)),
+    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG), member=0),
     "ppo_pessimism": Entry("rl", _rl("ppo_pessimism", "ppo", longer=LONG, pessimism=1.0)),
     "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
     "a2c": Entry("rl", _rl("a2c", "a2c")),
@@ -214,8 +216,8 @@ ROSTER: dict[str, Entry] = {
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
 `choice` are the sequential models; `ppo_warm` is PPO that begins with what greedy on the simulator
 does, `ppo_ids` PPO without the items' texts. `ppo_exploit` is made to live off the simulator's
-errors: it is trained for long and by one member of the ensemble, whom no other checks;
-`ppo_pessimism` as long, but what the members disagree on counts less."""
+errors: its simulator is one member of the ensemble, whom no other checks, and it is trained for
+long; `ppo_pessimism` as long, by all of them, but what they disagree on counts less."""
 
 FULL = (
     "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"

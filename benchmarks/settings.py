@@ -67,7 +67,7 @@ PRESETS: dict[PresetName, Preset] = {
         num_envs=256,
         evaluations=8,
         sessions=4,
-        judge_sessions=4,
+        judge_sessions=2,
         grid="each",
         grid_sessions=1,
         tuning=20_000,
@@ -130,7 +130,10 @@ class CompareSettings:
     """User-steps that RL agents train for; by default the preset's."""
 
     sessions: int | None = None
-    """Sessions of each test user, in the simulator and in each judge; by default the preset's."""
+    """Sessions of each test user in the simulator; by default the preset's."""
+
+    judge_sessions: int | None = None
+    """Sessions of each test user in each judge; by default the preset's."""
 
     slate_size: int = 1
     """Items shown at a step."""
@@ -180,7 +183,7 @@ class CompareSettings:
                 f"text goes with interactions and items, for named logs bring theirs, "
                 f"got {self.text!r}"
             )
-        for name in ("seeds", "steps", "sessions", "slate_size", "step_limit"):
+        for name in ("seeds", "steps", "sessions", "judge_sessions", "slate_size", "step_limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
@@ -204,7 +207,7 @@ class CompareSettings:
     def budget(self) -> Preset:
         """The preset, with what was set by hand in its place."""
         by_hand = {"seeds": self.seeds, "steps": self.steps, "agents": self.agents}
-        by_hand |= {"sessions": self.sessions, "judge_sessions": self.sessions}
+        by_hand |= {"sessions": self.sessions, "judge_sessions": self.judge_sessions}
         given = {name: value for name, value in by_hand.items() if value is not None}
         return dataclasses.replace(PRESETS[self.preset], **given)  # type: ignore[arg-type]
 

@@ -172,9 +172,10 @@ class Stages:
             settings |= dataclasses.asdict(assumptions)
         if world == REPLAY:
             settings |= {"step_limit": PICKS, "history_size": START_EVENTS + training.step_limit}
+        users = self.worlds.users_of(world)
         sessions = evaluate(
             agent,
-            self.worlds.users_of(world),
+            ROSTER[name].simulator(users) if world == SIMULATOR else users,
             population=population,
             sessions_per_user=wanted,
             seed=EVALUATION_DRAWS * (self.seed + 1),
@@ -250,13 +251,15 @@ class Stages:
     def _made(self, name: str) -> Any:
         verb = "training" if ROSTER[name].kind == "rl" else "fitting"
         self._say(f"{verb} {name}")
-        agent = ROSTER[name].make(self.world)
+        users = self.world.users
+        own = dataclasses.replace(self.world, users=ROSTER[name].simulator(users))
+        agent = ROSTER[name].make(own)
         if isinstance(agent, TunedAgent):
             spent = sum(row.get("steps", 0) for row in agent.tuning)
             self._say(
                 f"{name}: chosen on validation users in {spent:,} user-steps: {agent.settings}"
             )
-        users, directory = self.world.users, self._out / "baselines" / name
+        directory = self._out / "baselines" / name
         if isinstance(agent, ScoringAgent) and "users" not in vars(agent):
             # To be taken away; greedy ones are in the directory of the users themselves.
             save_agent(agent, directory, users.catalogue, users.scale)

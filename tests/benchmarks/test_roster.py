@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,23 @@ def test_the_budget_is_that_of_rl_where_none_is_given(tiny_users: Any, tmp_path:
     agent: Any = ROSTER["followers"].make(rich)
     spent = sum(row["steps"] for row in agent.tuning)
     assert 2000 < spent <= 6000
+
+
+def test_who_is_made_to_exploit_has_a_simulator_of_one_member(tiny_users: Any) -> None:
+    class Ensemble:
+        def alone(self, member: int) -> str:
+            return f"member {member}"
+
+    users: Any = Ensemble()
+    assert ROSTER["ppo_exploit"].simulator(users) == "member 0"
+    assert ROSTER["ppo_pessimism"].simulator(users) is users
+    assert ROSTER["ppo_exploit"].simulator(tiny_users) is tiny_users  # they are one
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_it_is_trained_for_longer_than_the_others(tiny_users: Any, tmp_path: Path) -> None:
+    small = world(tiny_users, tmp_path)
+    for name, steps, pessimism in (("ppo_exploit", 192, 0.0), ("ppo_pessimism", 192, 1.0)):
+        ROSTER[name].make(small)
+        told = json.loads((tmp_path / name / "training.json").read_text())
+        assert told["settings"]["steps"] == steps and told["settings"]["pessimism"] == pessimism

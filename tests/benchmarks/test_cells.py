@@ -1,0 +1,45 @@
+"""Which cells there are, and in which order; that they give the same is tested with compare."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from audience.benchmarks.cells import THREADS, Cell, Pool, making, turning
+from audience.benchmarks.settings import CompareSettings
+from audience.reward_models.judges import JUDGES
+
+
+def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
+    settings = CompareSettings(agents="random,ease,greedy,ppo", seeds=2, inner_judge="als")
+    fits, agents, checks = making(settings)
+    assert fits[:2] == [Cell(0, "users"), Cell(1, "users")]
+    judges = [("a", "als"), *(("b", kind) for kind in JUDGES)]
+    assert fits[2:] == [Cell(seed, "judge", of) for seed in (0, 1) for of in judges]
+    assert [(cell.seed, *cell.of) for cell in agents] == [
+        (0, "ppo"),
+        (0, "greedy"),
+        (1, "ppo"),
+        (1, "greedy"),
+        (0, "random"),
+        (0, "ease"),
+        (1, "random"),
+        (1, "ease"),
+    ]
+    assert {cell.kind for cell in checks} == {"competence", "masked"} and len(checks) == 4
+    grid = turning(settings, ("ppo", "ease"), rows=7)
+    assert len(set(grid)) == len(grid) == 2 * len(JUDGES) * 2 * 7
+    assert Cell(1, "grid", ("ease", "judge_als", 6)) in grid
+
+
+def test_without_processes_all_is_left_to_whoever_asks() -> None:
+    before = {name: os.environ.get(name) for name in THREADS}
+    pool = Pool(0, CompareSettings(agents="random"), {}, time.time())
+    pool.run([Cell(0, "users")])  # would fit for minutes
+    pool.close()
+    assert {name: os.environ.get(name) for name in THREADS} == before
+
+
+def test_by_default_a_cell_runs_on_each_core() -> None:
+    assert 1 <= CompareSettings(agents="random").processes <= 8
+    assert CompareSettings(agents="random", jobs=3).processes == 3
