@@ -87,7 +87,11 @@ def walk_channel(events: Histories, n_items: int) -> Channels:
 
 
 def order_channels(events: Histories, n_items: int) -> list[Channels]:
-    """How much oftener an item follows another, or precedes it, than its popularity says."""
+    """How much oftener an item follows another, or precedes it, than its popularity says.
+
+    All of these instead of followers alone tell the next event of ml-100k's validation users 1.2 %
+    better (NLL 5.119 to 5.057, NDCG@10 .150 to .155), beside EASE and texts.
+    """
     followers = follower_matrix(events, n_items)
     wide = follower_matrix(events, n_items, WIDE_REACH, WIDE_POWER)
     return [
