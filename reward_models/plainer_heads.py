@@ -75,6 +75,7 @@ def _loses(part: dict[str, Any]) -> bool:
     """Whether a head's NLL is above the constant's by more than chance, paired over users.
 
     By chance even the law itself loses: that of scripted users did by .0005, on 119 validation
-    users and 2,831 slates, and the constant in its place cost 15 % of their policies' values.
+    users and 2,831 slates. With the constant in its place the values of their policies were off by
+    21 %, without it by 4 %.
     """
     return bool(part) and bool(part["difference"]["nll"]["low"] > 0)
