@@ -75,7 +75,7 @@ PRESETS: dict[PresetName, Preset] = {
     # Two hours or so on 2 cores.
     "full": Preset(
         seeds=5,
-        steps=1_000_000,
+        steps=800_000,
         num_envs=256,
         evaluations=20,
         sessions=8,

@@ -369,7 +369,7 @@ def test_cells_side_by_side_give_what_they_give_one_after_the_other(tmp_path: Pa
             CompareSettings(
                 interactions=str(tmp_path / "interactions.csv"),
                 items=str(tmp_path / "items.csv"),
-                text="{title}",
+                text="{text}",
                 preset="tiny",
                 agents="random,ease,greedy,ppo",
                 seeds=2,
