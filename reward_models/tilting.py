@@ -32,9 +32,6 @@ RATE, SLOWING = 0.1, 60.0
 RIDGE = 0.02
 """Added to the covariance, so that what hardly varies hardly moves."""
 
-PRIOR = 0.0
-"""Precision, in events a step, of the prior that weights are 0."""
-
 
 def fit_tilt(
     users: BertUserModel,
@@ -80,9 +77,9 @@ def fit_tilt(
     for step in range(steps):
         gap, outer = (sum(part) / slots for part in zip(*(run() for run in runs), strict=True))
         spread = 0.95 * spread + 0.05 * outer
-        precision = spread + (RIDGE + PRIOR) * torch.eye(len(weights))
+        precision = spread + RIDGE * torch.eye(len(weights))
         rate = RATE / (1 + step / SLOWING)
-        weights = weights + rate * torch.linalg.solve(precision, gap - PRIOR * weights)
+        weights = weights + rate * torch.linalg.solve(precision, gap)
         if step >= steps // 2:
             late += weights / (steps - steps // 2)
         with torch.no_grad():
