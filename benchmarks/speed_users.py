@@ -13,7 +13,8 @@ from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.fit_settings import PRESETS
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import FLOOR, TEXT_AXES
+from audience.reward_models.input_fitting import FLOOR
+from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS
 
