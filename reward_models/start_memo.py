@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,6 +36,7 @@ class StartMemo:
         self._kept: UserStates | None = None
         self._row: dict[bytes, int] = {}
         self._tilt = self._version()
+        self._lock = Lock()  # environments of the same users may run in threads
 
     def begin(self, states: UserStates, rows: torch.Tensor, histories: Histories) -> None:
         """Begin these rows anew with these histories; as `BehaviourEngine.encode`."""
@@ -41,6 +44,12 @@ class StartMemo:
         if len(rows) > self._size or histories.lengths.max(initial=0) > most:
             self._engine.encode(states, rows, histories)
             return
+        with self._lock:
+            self._copy(states, rows, histories, most)
+
+    def _copy(
+        self, states: UserStates, rows: torch.Tensor, histories: Histories, most: int
+    ) -> None:
         if self._tilt != self._version():  # while it is fitted
             self._row, self._tilt = {}, self._version()
         if self._kept is None:
@@ -61,12 +70,12 @@ class StartMemo:
 
     def _learn(self, kept: UserStates, fresh: dict[bytes, int], histories: Histories) -> None:
         first = len(self._row)
-        self._row |= {key: first + place for place, key in enumerate(fresh)}
-        rows = torch.arange(first, len(self._row), device=kept.hidden.device)
+        rows = torch.arange(first, first + len(fresh), device=kept.hidden.device)
         own = histories.take(np.fromiter(fresh.values(), np.int64, len(fresh)))
         self._engine.encode(kept, rows, own)
         if self._engine.looks is None:
             self._engine.choosing.refresh(kept, rows)
+        self._row |= {key: first + place for place, key in enumerate(fresh)}
 
 
 def _keys(histories: Histories, most: int) -> list[bytes]:
