@@ -13,7 +13,10 @@ from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, n
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.inputs import TEXT_AXES
+from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
+from audience.reward_models.user_statistics import Statistics
 
 EXACT_ITEMS = 20_000
 """Items up to which the normaliser of utilities is summed over the whole catalogue."""
@@ -291,6 +294,11 @@ class BehaviourEngine:
         states.normaliser[rows] = total.log() + top[:, 0]
         states.stale[rows] = False
 
+    def latest_axes(self, of: Statistics, rows: Tensor) -> Tensor:
+        """Text axes of the latest events where they stand in time order, (m, LATEST, axes)."""
+        axes = self.model.inputs.design[0, :, -TEXT_AXES:]
+        return latest_axes(axes, of.items[rows], of.count[rows]) * self.timed
+
     def worth(self, states: UserStates, rows: Tensor) -> Tensor:
         """Utilities of all items as `appeals` of slates of one, shape (m, items)."""
         if self.looks is None:
@@ -311,6 +319,8 @@ class BehaviourEngine:
         known = model.inputs.known(states.statistics, rows, items, model.level_values)
         raw = model.inputs.query_features(known, items, torch.zeros_like(rows), self._timed(rows))
         of = {}
+        if model.config.places:
+            of["latest"] = self.latest_axes(states.statistics, rows)
         if model.config.context_dim:
             of["context"] = states.context[rows]
         if model.config.note_dim:
