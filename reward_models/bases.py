@@ -100,7 +100,7 @@ def _asked(model: BehaviourModel, batch: dict[str, Any], crossed: CollaborativeI
     items, levels, earlier = batch["items"], batch["levels"], batch["earlier"]
     of = items, earlier, batch["fold"], batch["timed"], crossed
     about = batch.get("about", {})
-    places = places_of(model, items, levels, earlier, batch["fold"], crossed, about)
+    places = places_of(model, items, levels, earlier, batch["fold"], batch["timed"], crossed, about)
     used = torch.arange(items.shape[1]) < batch["length"][:, None]
     weights = batch.get("weights", torch.ones(len(items), model.config.members))
     unknown = torch.full(items.shape, -1)

@@ -22,7 +22,8 @@ from audience.reward_models.block_features import (
 )
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
-from audience.reward_models.inputs import CollaborativeInputs
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
+from audience.reward_models.text_nearness import LATEST, SPANS, nearness
 from audience.reward_models.tilt import ChoiceTilt
 from audience.reward_models.user_statistics import Statistics
 
@@ -113,6 +114,7 @@ class BehaviourModel(BertPreTrainedModel):
             1, config.n_items, n_levels, config.factors, config.linear_items
         )
         n_features = self.inputs.n_features + config.context_dim + 2 * (config.note_dim > 0)
+        n_features += (LATEST + TEXT_AXES * len(SPANS)) * (config.places > 0)
         n_state = (1 + len(INTERESTS)) * d + 1
         self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("feature_std", torch.ones(n_features))
@@ -257,18 +259,21 @@ class BehaviourModel(BertPreTrainedModel):
         return (1 - self.interest_decays)[:, None]
 
     def asked_features(self, features: Tensor, of: dict[str, Tensor], items: Tensor) -> Tensor:
-        """Collaborative features of queries, and beside them what is known by name.
+        """Collaborative features of queries, and beside them what else the model takes in.
 
         Args:
             features: As `CollaborativeInputs.query_features` gives them, shape (..., q, n).
-            of: OF_NAMES of the users, each of shape (..., *).
+            of: FURTHER of the users, as far as the model takes them in, each of shape (..., *).
             items: The items asked about, shape (..., q).
 
         Returns:
             Shape (..., q, n_features): further the user's features, and the inner products of
-            the item's text with the mean of the latest notes and with the last one.
+            the item's text with the mean of the latest notes and with the last one; and where
+            slates are learned from, `nearness` to the latest events.
         """
         parts = [features]
+        if self.config.places:
+            parts += nearness(self.inputs.design[0, items, -TEXT_AXES:], of["latest"])
         if self.config.context_dim:
             parts.append(of["context"][..., None, :].expand(*items.shape, -1))
         if self.config.note_dim:
@@ -404,7 +409,7 @@ class BehaviourModel(BertPreTrainedModel):
         vectors = self.item_vectors(hide)
         each = fold[:, None].expand(items.shape)
         about = {} if about is None else about
-        places = places_of(self, items, levels, earlier, fold, inputs, about)
+        places = places_of(self, items, levels, earlier, fold, timed, inputs, about)
         raw_features = event_features(self, places, items, earlier, fold, timed, inputs)
         features = self.scaled(raw_features)
         residual = self.level_values[levels] - inputs.base[each, items]

@@ -19,11 +19,14 @@ from audience.reward_models.user_statistics import Known
 if TYPE_CHECKING:
     from audience.reward_models.behaviour import BehaviourModel
 
-OF_USERS = ("covariance", "moment", "levels", "recent", "met", "latest")
-"""What is known of a user whatever the item: fields of `Known`."""
+OF_USERS = ("covariance", "moment", "levels", "recent", "met")
+"""What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
 
 OF_NAMES = ("context", "note_mean", "note_last")
 """What is known of a user by name: features, the shrunk mean of the latest notes, the last."""
+
+FURTHER = (*OF_NAMES, "latest")
+"""What `BehaviourModel.asked_features` takes, as far as the model takes it in."""
 
 
 def places_of(
@@ -32,13 +35,14 @@ def places_of(
     levels: Tensor,
     earlier: dict[str, Tensor],
     fold: Tensor,
+    timed: Tensor,
     inputs: CollaborativeInputs,
     about: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """Sums over what came before each event and after the last, as in `Statistics`.
 
     Returns:
-        OF_USERS and OF_NAMES, each of shape (users, events + 1, *), and the residual of each
+        OF_USERS and FURTHER, each of shape (users, events + 1, *), and the residual of each
         event, shape (users, events).
     """
     each = fold[:, None].expand(items.shape)
@@ -47,19 +51,21 @@ def places_of(
     fading = fading_weights(n, inputs.decays)[..., :-1]  # (decays, places, events)
     since = inputs.decays ** torch.arange(n, device=items.device)[:, None]
     axes = inputs.design[each, items][..., -TEXT_AXES:]
-    latest = earlier["latest"]
-    before = inputs.design[fold[:, None], latest.clamp(min=0)][..., -TEXT_AXES:]
     moods = torch.einsum("dts,usc->utcd", fading, recent)
     met = torch.einsum("dts,usx->utdx", fading, axes)
-    return {
+    found = _of_names(model, about, items)
+    if model.config.places:
+        before = inputs.design[fold[:, None], earlier["latest"].clamp(min=0)][..., -TEXT_AXES:]
+        before = before * (earlier["latest"] >= 0)[..., None]
+        found["latest"] = latest_axes_at_places(before, axes) * timed[:, None, None, None]
+    return found | {
         "covariance": inputs.covariance(before_each(gram, earlier["gram"])),
         "moment": before_each(moment, earlier["moment"]),
         "levels": before_each(onehot, earlier["levels"]),
         "recent": moods + earlier["recent"][:, None] * since[:, None],
         "met": met + earlier["met"][:, None] * since[..., None],
-        "latest": latest_axes_at_places(before * (latest >= 0)[..., None], axes),
         "residual": recent[..., 0],
-    } | _of_names(model, about, items)
+    }
 
 
 def _of_names(model: BehaviourModel, about: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
@@ -116,8 +122,8 @@ def event_features(
     )
     flags = timed[:, None].expand(items.shape)
     features = inputs.query_features(known, items[..., None], each, flags)
-    known_by_name = {name: places[name][:, :-1] for name in OF_NAMES if name in places}
-    return model.asked_features(features, known_by_name, items[..., None])[..., 0, :]
+    further = {name: places[name][:, :-1] for name in FURTHER if name in places}
+    return model.asked_features(features, further, items[..., None])[..., 0, :]
 
 
 def slate_features(
@@ -148,8 +154,8 @@ def slate_features(
         coming=coming + earlier["coming"][row[:, None], asked] * since,
     )
     features = inputs.query_features(known, asked, fold[row], timed[row])
-    known_by_name = {name: places[name][row, at] for name in OF_NAMES if name in places}
-    return model.asked_features(features, known_by_name, asked)
+    further = {name: places[name][row, at] for name in FURTHER if name in places}
+    return model.asked_features(features, further, asked)
 
 
 def choice_scores(

@@ -13,7 +13,10 @@ from audience.reward_models.choosing import Choosing
 from audience.reward_models.frozen import FrozenFeedback, frozen
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.inputs import TEXT_AXES
+from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
+from audience.reward_models.user_statistics import Statistics
 
 
 class BehaviourEngine:
@@ -198,6 +201,11 @@ class BehaviourEngine:
         again = (slates[:, :, None] == slates[:, None, :]).tril(-1).any(-1)
         return appeal.masked_fill(again, -torch.inf)
 
+    def latest_axes(self, of: Statistics, rows: Tensor) -> Tensor:
+        """Text axes of the latest events where they stand in time order, (m, LATEST, axes)."""
+        axes = self.model.inputs.design[0, :, -TEXT_AXES:]
+        return latest_axes(axes, of.items[rows], of.count[rows]) * self.timed
+
     def worth(self, states: UserStates, rows: Tensor) -> Tensor:
         """Utilities of all items as `appeals` of slates of one, shape (m, items)."""
         if self.looks is None:
@@ -218,6 +226,8 @@ class BehaviourEngine:
         known = model.inputs.known(states.statistics, rows, items, model.level_values)
         raw = model.inputs.query_features(known, items, torch.zeros_like(rows), self._timed(rows))
         of = {}
+        if model.config.places:
+            of["latest"] = self.latest_axes(states.statistics, rows)
         if model.config.context_dim:
             of["context"] = states.context[rows]
         if model.config.note_dim:

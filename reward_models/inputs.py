@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from audience.reward_models.collaborative import (
     FORGETTING,
 )
-from audience.reward_models.text_nearness import LATEST, SPANS, latest_axes, nearness
 from audience.reward_models.user_statistics import Known, Statistics
 
 INPUTS = ("als", "ease", "item_knn", "followers")
@@ -121,8 +120,7 @@ class CollaborativeInputs(nn.Module):
     @property
     def n_features(self) -> int:
         """Length of a query's feature vector."""
-        of_text = TEXT_AXES + len(DECAYS) + LATEST + TEXT_AXES * len(SPANS)
-        return 17 + len(DECAYS) + of_text + 2 * len(self.level_shares)
+        return 17 + 2 * len(DECAYS) + TEXT_AXES + 2 * len(self.level_shares)
 
     def empty(self, users: int) -> Statistics:
         """The statistics of users without events."""
@@ -171,14 +169,12 @@ class CollaborativeInputs(nn.Module):
         near = self.pairs(self.neighbours, torch.zeros_like(rows), events, items)
         near = near * used[:, :, None]  # (m, width, q)
         opinion = torch.stack([(near * residual[..., None]).sum(1), near.sum(1)], -1)
-        latest = latest_axes(self.design[0, :, -TEXT_AXES:], events, count)
         return Known(
             statistics.covariance[rows],
             statistics.moment[rows],
             statistics.levels[rows],
             statistics.recent[rows],
             statistics.met[rows],
-            latest,
             opinion,
             self.scores_at(statistics.ease, rows, items),
             self.scores_at(statistics.coming, rows, items),
@@ -211,9 +207,9 @@ class CollaborativeInputs(nn.Module):
         Returns:
             Shape (..., n, n_features): the ALS estimate and its standard deviation, the item's
             base, spread and frequency, the neighbours' opinion and weight, how far the item was
-            to be expected, what its text is about, how near that is to what was met of late, to
-            each of the LATEST events and, by axis, to those of each of SPANS, the user's bias,
-            spread, number of events and recent residuals, log odds of levels of item and user.
+            to be expected, what its text is about and how near that is to what was met of late,
+            the user's bias, spread, number of events and recent residuals, log
+            odds of levels of item and user.
         """
         covariance, recent = known.covariance, known.recent
         taste = (covariance @ known.moment[..., None])[..., 0]  # (..., k)
@@ -257,11 +253,9 @@ class CollaborativeInputs(nn.Module):
         odds = odds[..., None, :].expand(*items.shape, -1)
         axes = x[..., -TEXT_AXES:]
         met = known.met / (recent[..., 1, :, None] + 1)  # what was met of late, shrunk to nothing
-        flag = flag[..., None, None]
-        near = axes @ met.transpose(-1, -2) * flag  # (..., n, decays)
-        text = axes, near, *(part * flag for part in nearness(axes, known.latest))
+        near = axes @ met.transpose(-1, -2) * flag[..., None, None]  # (..., n, decays)
         of_item = self.item_facts[fold, items], self.item_levels[fold, items]
-        return torch.cat([torch.stack(of_each, -1), *text, *of_item, odds], -1)
+        return torch.cat([torch.stack(of_each, -1), axes, near, *of_item, odds], -1)
 
     def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of EASE and follower scores over their floors, at least 0.

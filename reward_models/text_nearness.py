@@ -16,8 +16,8 @@ SPANS = (1, 2, 4, 8)
 """Latest events over whose mean that nearness is multiplied by each axis of the item's text: more
 of the same may tire where it is about one thing, and become a taste where it is about another.
 Products, as a head's linear part then goes on where policies go and the log hardly went, and its
-hidden layer levels off there. So policies for scripted users are valued to within 4.2 %
-(uniform log) and 1.4 % (by popularity), and were to within 16.8 and 19.9 % (demo, seed 0)."""
+hidden layer levels off there. So policies for scripted users are valued to within 3.6 %
+(uniform log) and 1.9 % (by popularity), and were to within 16.8 and 19.9 % (demo, seed 0)."""
 
 
 def latest_axes(axes: Tensor, events: Tensor, count: Tensor) -> Tensor:

@@ -103,8 +103,6 @@ class Known:
         levels: Shape (..., levels).
         recent: Shape (..., 3, decays).
         met: Shape (..., decays, axes).
-        latest: Text axes of each of the latest events, newest first, 0 for none, shape (...,
-            events, axes).
         opinion: Of the asked item's neighbours among the events: sums of similarity times
             residual, and of similarity, shape (..., n, 2).
         ease: EASE score of the asked item, shape (..., n).
@@ -116,7 +114,6 @@ class Known:
     levels: Tensor
     recent: Tensor
     met: Tensor
-    latest: Tensor
     opinion: Tensor
     ease: Tensor
     coming: Tensor

@@ -7,9 +7,10 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.block_features import event_features, places_of, slate_features
 from audience.reward_models.blocks import BlockDataset, covering
 from audience.reward_models.configuration import BehaviourConfig
+from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.input_fitting import fit_inputs
-from audience.reward_models.inputs import DECAYS, TEXT_AXES
+from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.text_nearness import LATEST, SPANS
 
 N_ITEMS, LEVELS, WINDOW, EVENTS, USERS = 40, np.array([1.0, 2.0, 3.0]), 8, 20, 4
@@ -46,6 +47,7 @@ def made() -> tuple[BehaviourModel, Histories]:
             factors=2 + TEXT_AXES,
             linear_items=N_ITEMS,
             order="time",
+            places=1,
         )
     )
     model.inputs.load_state_dict(inputs.state_dict())
@@ -55,13 +57,16 @@ def made() -> tuple[BehaviourModel, Histories]:
 def asked_one_by_one(model: BehaviourModel, histories: Histories) -> torch.Tensor:
     """Features of all items before each event and after the last, (users, events + 1, items, n)."""
     inputs, rows, values = model.inputs, torch.arange(USERS), model.level_values
+    engine = BehaviourEngine(model)
     items, levels, _ = (torch.from_numpy(a) for a in histories.padded())
     everything = torch.arange(N_ITEMS).expand(USERS, -1)
     statistics, found = inputs.empty(USERS), []
     for place in range(EVENTS + 1):
         known = inputs.known(statistics, rows, everything, values)
         timed = torch.ones(USERS, dtype=torch.bool)
-        found.append(inputs.query_features(known, everything, torch.zeros_like(rows), timed))
+        features = inputs.query_features(known, everything, torch.zeros_like(rows), timed)
+        latest = engine.latest_axes(statistics, rows)
+        found.append(model.asked_features(features, {"latest": latest}, everything))
         if place < EVENTS:
             inputs.add(statistics, rows, items[:, place], levels[:, place], values)
     return torch.stack(found, 1)
@@ -74,8 +79,9 @@ def test_blocks_say_what_sessions_say_of_events_and_slates() -> None:
     blocks = BlockDataset(histories, cut, model.inputs, LEVELS, WINDOW)
     batch = blocks.collate([blocks[i] for i in range(len(blocks))])
     items, earlier, fold = batch["items"], batch["earlier"], batch["fold"]
-    places = places_of(model, items, batch["levels"], earlier, fold, model.inputs, {})
-    of = items, earlier, fold, batch["timed"], model.inputs
+    timed = batch["timed"]
+    places = places_of(model, items, batch["levels"], earlier, fold, timed, model.inputs, {})
+    of = items, earlier, fold, timed, model.inputs
     events = event_features(model, places, *of)
     asked = torch.tensor([[3, 17, 30]])
     for row, block in enumerate(cut):
@@ -101,13 +107,12 @@ def test_nearness_to_each_of_the_latest_events_by_hand() -> None:
     model, histories = made()
     features = asked_one_by_one(model, histories)
     axes = model.inputs.design[0, :, -TEXT_AXES:].numpy()
-    first = 10 + TEXT_AXES + len(DECAYS)
     for place in (0, 3, EVENTS):
         before = histories.items[histories.offsets[1] :][:place][::-1][:LATEST]
         near = np.zeros(LATEST)
         near[: len(before)] = axes[before] @ axes[17]
         of_spans = [near[:span].mean() for span in SPANS]
         by_axis = [axes[17, axis] * of for axis in range(TEXT_AXES) for of in of_spans]
-        said = features[1, place, 17, first:].numpy()
+        said = features[1, place, 17, model.inputs.n_features :].numpy()
         np.testing.assert_allclose(said[:LATEST], near, atol=1e-5)
-        np.testing.assert_allclose(said[LATEST:][: len(by_axis)], by_axis, atol=1e-5)
+        np.testing.assert_allclose(said[LATEST:], by_axis, atol=1e-5)
