@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from audience.benchmarks.settings import PresetName
+from audience.reward_models.fit_settings import PresetName
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
@@ -73,10 +73,8 @@ class FidelitySettings:
     """Directory or Hugging Face id of the text encoder; by default the usual one."""
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(PresetName):
-            raise ValueError(
-                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
-            )
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if (self.interactions is None) != (self.items is None):
             raise ValueError("interactions and items go together: give both files, or a log")
         if self.interactions is not None and self.log is not None:

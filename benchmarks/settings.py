@@ -13,7 +13,7 @@ from audience.reward_models.users import Assumptions
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
 
-PresetName = Literal["tiny", "demo", "full", "all"]
+ComparePreset = Literal["tiny", "demo", "full", "all"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Preset:
     agents: str = DEFAULT
 
 
-PRESETS: dict[PresetName, Preset] = {
+PRESETS: dict[ComparePreset, Preset] = {
     # Seconds: shows that everything works, and nothing else.
     "tiny": Preset(
         seeds=1,
@@ -113,7 +113,7 @@ class CompareSettings:
     text: str | None = None
     """How an item of your own log reads, such as "{title}. {category}"; by default all text."""
 
-    preset: PresetName = "demo"
+    preset: ComparePreset = "demo"
     """How much to spend: demo (minutes), full (hours, 5 seeds), all (every agent, overnight), tiny
     (seconds; a smoke test)."""
 
@@ -162,9 +162,9 @@ class CompareSettings:
     """Replace what was finished in the same directory with other settings."""
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(PresetName):
+        if self.preset not in get_args(ComparePreset):
             raise ValueError(
-                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
+                f"preset must be one of {', '.join(get_args(ComparePreset))}, got {self.preset!r}"
             )
         unknown = [name for name in self.names if name not in ROSTER]
         if unknown or not self.names:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from audience.benchmarks.settings import PresetName
+from audience.reward_models.fit_settings import PresetName
 from audience.reward_models.users import START_EVENTS
 
 SLATES = (1, 10)
@@ -93,10 +92,8 @@ class SpeedSettings:
     """Of sessions, actions and random weights."""
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(PresetName):
-            raise ValueError(
-                f"preset must be one of {', '.join(get_args(PresetName))}, got {self.preset!r}"
-            )
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed!r}")
 

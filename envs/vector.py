@@ -234,8 +234,7 @@ class RecommendVectorEnv(Saved):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
-        begin = getattr(self.users, "open_parallel", self.users.open)
-        self._sessions = begin(self.num_envs, self.slate_size, self.assumptions)
+        self._sessions = self.users.open(self.num_envs, self.slate_size, self.assumptions)
         self._observed = ObservedHistories(
             self.num_envs,
             n_items,

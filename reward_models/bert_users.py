@@ -21,7 +21,6 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import INPUTS
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
-from audience.reward_models.parallel_sessions import ParallelSessions, parts_of
 from audience.reward_models.prediction import (
     predict_ends,
     predict_events,
@@ -196,14 +195,6 @@ class BertUserModel:
     def open(self, slots: int, slate_size: int, assumptions: Assumptions) -> BertSessions:
         """A block of `slots` sessions that are shown slates of `slate_size` items."""
         return BertSessions(self, slots, slate_size, assumptions)
-
-    def open_parallel(
-        self, slots: int, slate_size: int, assumptions: Assumptions
-    ) -> BertSessions | ParallelSessions:
-        """The same, in parts that answer side by side where there are many slots and cores."""
-        sizes = parts_of(slots, self.device)
-        parts = [self.open(size, slate_size, assumptions) for size in sizes]
-        return parts[0] if len(parts) == 1 else ParallelSessions(parts, sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         # What can be computed again stays behind; it is more than all the rest.

@@ -23,7 +23,9 @@ class Size:
     """How often each user runs freely to fit the tilt of the choice."""
 
 
-PRESETS: dict[str, Size] = {
+PresetName = Literal["tiny", "demo", "full"]
+
+PRESETS: dict[PresetName, Size] = {
     "tiny": Size(
         epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_passes=0
     ),
@@ -48,7 +50,7 @@ class FitSettings:
     """How an item of these files reads, its columns in braces: "{title}. {category}"."""
     out: str = "runs/users"
     """Directory of the user model that is written."""
-    preset: Literal["tiny", "demo", "full"] = "full"
+    preset: PresetName = "full"
     """How long to fit: tiny (seconds, for tests), demo (a minute or two), full."""
     kind: Literal["bert", "als", "boosted"] = "bert"
     """Class of user model: bert, or a judge: als (Bayesian explicit ALS with EASE-like choice),

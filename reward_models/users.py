@@ -141,8 +141,7 @@ class UserModel(Protocol):
     """Simulated users: a catalogue, a feedback scale, start histories and responses.
 
     They may have more: `text_vectors`, shape (items, dim), which environments look embeddings up
-    in; `allows_repeats`, true where consumed items may be chosen again; and `open_parallel`, as
-    `open`, for environments of many users.
+    in, and `allows_repeats`, true where consumed items may be chosen again.
     """
 
     @property
