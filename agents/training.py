@@ -304,7 +304,7 @@ def _watch(
     )
 
 
-def _learning_rate(settings: TrainSettings) -> dict[str, float]:
+def _learning_rate(settings: TrainSettings) -> dict[str, Any]:
     """The learning rate after a warm start; otherwise the algorithm's own."""
     if settings.warm_start == "none":
         return {}
