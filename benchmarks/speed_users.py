@@ -11,7 +11,7 @@ from audience.reward_models.bert_users import BertUserModel, resolve_device
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.configuration import BehaviourConfig
-from audience.reward_models.fit_settings import PRESETS
+from audience.reward_models.fit_settings import PRESETS, PresetName
 from audience.reward_models.histories import Histories
 from audience.reward_models.input_fitting import FLOOR
 from audience.reward_models.inputs import TEXT_AXES
@@ -39,7 +39,7 @@ buffers, a copy on the way to a device, and the item vectors of the sessions."""
 
 
 def synthetic_users(
-    n_items: int, preset: str = "full", *, device: str = "auto", seed: int = 0
+    n_items: int, preset: PresetName = "full", *, device: str = "auto", seed: int = 0
 ) -> BertUserModel:
     """BERT users of the sizes of a fit, with random weights and random collaborative inputs.
 
