@@ -70,7 +70,7 @@ class FidelitySettings:
     """Where models live: auto, cpu, cuda."""
 
     encoder: str | None = None
-    """Directory or Hugging Face id of the text encoder; by default the usual one."""
+    """Encoder of item text, as `audience-fit` takes it; by default bert+tfidf."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

@@ -148,7 +148,7 @@ class CompareSettings:
     """Class of the judge inside half A in which champions are picked and trainings are watched."""
 
     encoder: str | None = None
-    """BERT encoder of item text: a directory or a Hugging Face id; by default all-MiniLM-L6-v2."""
+    """Encoder of item text, as `audience-fit` takes it; by default bert+tfidf."""
 
     jobs: int | None = None
     """Cells of the comparison that run at a time, each in a process of its own (a gigabyte or so)

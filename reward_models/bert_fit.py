@@ -38,6 +38,10 @@ SHUFFLED = {"time": 0.0, "random": 1.0}
 FOLDS = 5
 """Parts of the fitting users for cross-fitting: each part's inputs come from the other four."""
 
+COLD_SHARE = 0.15
+"""Of the items, those of which a fold of the cross-fitted inputs knows the text alone: so the heads
+meet such items, and learn how far text may be trusted. Without it the RMSE of items that were never
+met is .999 on movielens, with .05 .923, with .15 .917; that of all others stays at .830."""
 
 USERS_PER_FEATURE = 50
 """Fitting users that a column of user features needs to be taken in of itself: of few users it is
@@ -189,7 +193,9 @@ def _inputs(
         chosen = np.repeat(users, histories.lengths)
         return histories.take(np.flatnonzero(users)), values[chosen]
 
-    def fitted(parts: list[tuple[Histories, NDArray[np.float64]]]) -> CollaborativeInputs:
+    def fitted(
+        parts: list[tuple[Histories, NDArray[np.float64]]], cold: NDArray[np.bool_] | None = None
+    ) -> CollaborativeInputs:
         return fit_inputs(
             parts,
             len(data.catalogue),
@@ -198,13 +204,16 @@ def _inputs(
             seed=seed,
             vectors=vectors,
             timed=timed,
+            cold=cold,
             **tuned,
         )
 
     own = fitted([part(np.ones(len(histories), bool))])
     if n_folds < 2:
         return own, own, np.zeros(len(histories), np.int64)
-    return own, fitted([part(folds != k) for k in range(n_folds)]), folds.astype(np.int64)
+    cold = np.random.default_rng([seed, 3]).random((n_folds, len(data.catalogue))) < COLD_SHARE
+    crossed = fitted([part(folds != k) for k in range(n_folds)], cold)
+    return own, crossed, folds.astype(np.int64)
 
 
 def _about(

@@ -139,8 +139,7 @@ def without_items(data: FitData, cold: NDArray[np.bool_]) -> FitData:
     histories, values, signals = {}, {}, {}
     for name, every in data.histories.items():
         keep = ~cold[every.items]
-        offsets = np.concatenate([[0], np.cumsum(keep)])[every.offsets].astype(np.int64)
-        histories[name] = Histories(every.users, offsets, every.items[keep], every.levels[keep])
+        histories[name] = every.events(keep)
         values[name] = data.values[name][keep]
         signals[name] = _kept(data.signals[name], keep)
     fitting, known = histories["fitting"].items, values["fitting"]

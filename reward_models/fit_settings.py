@@ -73,7 +73,8 @@ class FitSettings:
     order: Literal["auto", "time", "random"] = "auto"
     """Whether the order of a user's events counts; auto: where the log has timestamps."""
     encoder: str | None = None
-    """Directory or Hugging Face id of the text encoder; None takes the default."""
+    """Text encoder: bert, tfidf, none, or a directory or Hugging Face id of a BERT; with +tfidf
+    behind it, both. None takes bert+tfidf."""
     batch_size: int = 32
     """Blocks of events a step of the fit."""
     learning_rate: float = 1e-3

@@ -78,6 +78,11 @@ class Histories:
         source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Histories(self.users[rows], offsets, self.items[source], self.levels[source])
 
+    def events(self, kept: NDArray[np.bool_]) -> Histories:
+        """These events alone, shape (events,); users may be left with none."""
+        below = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        return Histories(self.users, below[self.offsets], self.items[kept], self.levels[kept])
+
     def first(self, events: int) -> Histories:
         """Each user's first `events` events, or fewer where there are fewer."""
         keep = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths) < events

@@ -37,6 +37,7 @@ def fit_inputs(
     seed: int,
     vectors: NDArray[np.float32],
     timed: bool = True,
+    cold: NDArray[np.bool_] | None = None,
 ) -> CollaborativeInputs:
     """Fit one fold on each part: (histories, values of their events).
 
@@ -51,6 +52,8 @@ def fit_inputs(
         vectors: Of the items' texts, shape (items, dim): the prior of items' factors and
             levels, and axes beside the factors.
         timed: Whether events stand in time order; else nothing follows anything.
+        cold: Items whose feedback each fold does without, shape (folds, items): of that it knows
+            the text alone. Which items go together is learned of all.
     """
     counts = np.bincount(np.concatenate([h.items for h, _ in parts]), minlength=n_items)
     head = np.sort(np.argsort(-counts, kind="stable")[:LINEAR_ITEMS])
@@ -65,9 +68,11 @@ def fit_inputs(
     inputs.level_shares.copy_(torch.from_numpy(shares))
     inputs.unit.copy_(torch.tensor([every.mean(), max(every.std(), 1e-6)]))
     for fold, (histories, values) in enumerate(parts):
-        als = explicit_als(histories, values, n_items, factors, penalty=penalty, seed=seed)
-        _set_factors(inputs, fold, with_text_prior(als, histories, values, vectors, TEXT_AXES))
-        _set_facts(inputs, fold, histories, values, vectors)
+        warm = np.ones(len(values), bool) if cold is None else ~cold[fold, histories.items]
+        of_warm = histories.events(warm), values[warm]
+        als = explicit_als(*of_warm, n_items, factors, penalty=penalty, seed=seed)
+        _set_factors(inputs, fold, with_text_prior(als, *of_warm, vectors, TEXT_AXES))
+        _set_facts(inputs, fold, *of_warm, vectors)
         part = only_items(histories, head, n_items)
         ease = ease_matrix(part, len(head), ease_l2)
         inputs.ease[fold] = torch.from_numpy(ease)

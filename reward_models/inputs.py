@@ -229,6 +229,9 @@ class CollaborativeInputs(nn.Module):
         shares = levels / levels.sum(-1, keepdim=True)
         bias = (taste[..., 0] / std)[..., None].expand(items.shape)
         flag = timed.to(base.dtype)
+        facts = self.item_facts[fold, items]
+        met_before = facts[..., 1] > 0  # a fold may know of an item only what it goes with
+        ease, coming = known.ease * met_before, known.coming * (met_before * flag[..., None])
         of_each = [
             (estimate - mean) / std,
             variance.sqrt() * self.noise[fold] / std,
@@ -236,9 +239,9 @@ class CollaborativeInputs(nn.Module):
             (estimate - mean) / std * bias,
             neighbours / std,
             near.log1p(),
-            known.ease,
-            known.coming * flag[..., None],
-            *self.expected(known.ease, known.coming * flag[..., None], fold),
+            ease,
+            coming,
+            *self.expected(ease, coming, fold),
         ]
         of_user = [
             taste[..., 0] / std,
@@ -254,7 +257,7 @@ class CollaborativeInputs(nn.Module):
         axes = x[..., -TEXT_AXES:]
         met = known.met / (recent[..., 1, :, None] + 1)  # what was met of late, shrunk to nothing
         near = axes @ met.transpose(-1, -2) * flag[..., None, None]  # (..., n, decays)
-        of_item = self.item_facts[fold, items], self.item_levels[fold, items]
+        of_item = facts, self.item_levels[fold, items]
         return torch.cat([torch.stack(of_each, -1), axes, near, *of_item, odds], -1)
 
     def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ REFIT = Size(epochs=1, tilt_passes=0)
 """Of the refits: with one epoch of the tower their feedback is within 0.2 % of the whole fit's, and
 nothing runs freely."""
 
-ENCODERS = ("bert", "tfidf", "none")
+ENCODERS = ("bert+tfidf", "bert", "tfidf", "none")
 
 
 def studies(

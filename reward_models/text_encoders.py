@@ -1,4 +1,4 @@
-"""Encoders of text behind one contract: BERT (the default), TF-IDF with SVD, both, none."""
+"""Encoders of text behind one contract: BERT, TF-IDF with SVD, both (the default), none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from audience.reward_models.errors import TextEncoderError
 
 if TYPE_CHECKING:
     import torch
+
+DEFAULT = "bert+tfidf"
+"""BERT knows what words mean, TF-IDF which words these are; see `JoinedEncoder`."""
 
 TFIDF_DIM = 128
 """Axes of the TF-IDF vectors at most, a third of the default BERT's."""
@@ -87,8 +90,8 @@ class TfidfEncoder:
 class JoinedEncoder:
     """The vectors of several encoders side by side, each with the same weight.
 
-    BERT and TF-IDF together: cold items of movielens are told apart by an AUC .006 higher than
-    with BERT alone, by explicit ALS with a text prior (mean of 3 seeds); on ml-100k as well.
+    BERT and TF-IDF together tell likes of items that were never met by an AUC of .762, BERT alone
+    by .748, and their feedback with an RMSE of .923 against .934 (movielens, seed 0).
 
     Args:
         encoders: At least one.
@@ -121,29 +124,31 @@ def text_encoder(
     """The encoder of a name.
 
     Args:
-        name: None or "bert" (the default BERT: from an installed package, else from the hub),
-            "tfidf", "bert+tfidf" (both side by side), "none", or else the directory or Hugging
-            Face id of a BERT-class encoder. A directory with one of these names is given as a
-            path, "./tfidf".
+        name: "bert" (the default BERT: from an installed package, else from the hub), "tfidf",
+            "none", or else the directory or Hugging Face id of a BERT-class encoder; "bert+tfidf"
+            or any of these with "+tfidf" for both side by side. None: DEFAULT. A directory with
+            one of these names is given as a path, "./tfidf".
         device: Where BERT computes; None takes a GPU where there is one.
 
     Raises:
         TextEncoderError: There is no such encoder, or it is not of a BERT class.
     """
-    if name == "tfidf":
+    wanted = DEFAULT if name is None else str(name).strip()
+    if wanted == "tfidf":
         return TfidfEncoder()
-    if name == "bert+tfidf":
-        return JoinedEncoder([text_encoder("bert", device), TfidfEncoder()])
-    if name == "none":
+    if wanted == "none":
         return NoText()
-    if name is not None and not str(name).strip():
+    first, joined, last = wanted.rpartition("+")
+    if joined and first and last == "tfidf":
+        return JoinedEncoder([text_encoder(first, device), TfidfEncoder()])
+    if not wanted:
         raise TextEncoderError(
             f"encoder must be bert, tfidf, bert+tfidf, none, a directory or a Hugging Face id, "
-            f"got {name!r}; leave it out for the default BERT"
+            f"got {name!r}; leave it out for the default, {DEFAULT}"
         )
     from audience.reward_models.text import BertTextEncoder
 
-    return BertTextEncoder(None if name == "bert" else name, device)
+    return BertTextEncoder(None if wanted == "bert" else name, device)
 
 
 def encode_event_texts(

@@ -82,6 +82,13 @@ def test_unknown_encoders_are_refused_with_the_choices(tmp_path: Path) -> None:
         text_encoder(" ")
 
 
+def test_both_are_the_default_and_any_bert_may_be_joined() -> None:
+    assert text_encoder(device="cpu").name == text_encoder("bert+tfidf", "cpu").name
+    assert text_encoder("tfidf+tfidf").name == "tfidf-128+tfidf-128"
+    with pytest.raises(TextEncoderError, match="no config.json"):
+        text_encoder("./no-such-directory+tfidf")
+
+
 def test_joined_encoders_weigh_the_same_and_skip_what_one_does_not_know() -> None:
     joined = JoinedEncoder([TfidfEncoder(), Counting()])
     assert joined.name == "tfidf-128+none"
