@@ -9,6 +9,7 @@ from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.collaborative import LINEAR_ITEMS
+from audience.reward_models.query_features import over
 from audience.reward_models.user_states import UserStates
 
 SAMPLED_ITEMS = 1024
@@ -89,9 +90,7 @@ class Choosing:
         sides = self.sides.index_select(0, slates.flatten()).unflatten(0, slates.shape)
         raw = torch.bmm(sides, left[:, :, None])  # (m, k, 1)
         inputs, statistics = self.model.inputs, states.statistics
-        ease = inputs.scores_at(statistics.ease, rows, slates)
-        coming = inputs.scores_at(statistics.coming, rows, slates)
-        expected = torch.stack(inputs.expected(ease, coming, self._first), -1)
+        expected = over(inputs.scores_at(statistics, rows, slates), inputs.floors[0])
         raw = torch.baddbmm(raw, expected, gates[:, :, None])[..., 0]
         raw -= states.normaliser.index_select(0, rows)[:, None]
         return raw.masked_fill_(statistics.consumed(rows, slates), -torch.inf)
