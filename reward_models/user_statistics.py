@@ -76,22 +76,11 @@ class Statistics:
         used = torch.arange(width, device=rows.device) < count[:, None]
         return self.items[:, :width].index_select(0, rows), used
 
-    def without_consumed(
-        self, utilities: Tensor, rows: Tensor, place: Tensor | None = None
-    ) -> Tensor:
-        """Utilities (m, columns), in place -inf for the items that the users (m,) met.
-
-        Args:
-            utilities: One column an item.
-            rows: The users.
-            place: Column of each item of the catalogue, -1 for none; None for its own index.
-        """
-        column, used = self.events(rows)
-        if place is not None:
-            column = place[column]
-            used = used & (column >= 0)
+    def without_consumed(self, utilities: Tensor, rows: Tensor) -> Tensor:
+        """Utilities (m, items), in place -inf for the items that the users (m,) met."""
+        events, used = self.events(rows)
         at = torch.nonzero(used)[:, 0]
-        utilities[at, column[used]] = -torch.inf
+        utilities[at, events[used]] = -torch.inf
         return utilities
 
     def reserve(self, width: int) -> None:
