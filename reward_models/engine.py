@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,12 +14,27 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.choosing import Choosing
 from audience.reward_models.frozen import FrozenFeedback, FrozenTokens, frozen
 from audience.reward_models.histories import Histories
-from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.incremental import Past, append, ask, new_cache
 from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.query_features import item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is said of items that users are asked about.
+
+    Attributes:
+        logits: Of the feedback levels by each member, shape (m, q, members, levels).
+        features: Scaled features of the queries, shape (m, q, features).
+        past: What was looked up of the users, for the event that may follow; where q is 1.
+    """
+
+    logits: Tensor
+    features: Tensor
+    past: Past | None
 
 
 class BehaviourEngine:
@@ -112,7 +129,7 @@ class BehaviourEngine:
             tokens = torch.cat([summary[:, None], tokens], 1)
         else:
             tokens = summary[:, None]
-        states.cache.length[rows], states.cache.taken = 0, None
+        states.cache.length[rows] = 0
         hidden = append(self.blocks, states.cache, rows, tokens)
         states.cache.length[rows] = 1 + lengths - first
         last = hidden[torch.arange(len(rows), device=model.device), lengths - first]
@@ -128,6 +145,7 @@ class BehaviourEngine:
         items: Tensor,
         levels: Tensor,
         notes: Tensor | None = None,
+        past: Past | None = None,
     ) -> None:
         """One event more for each of these rows.
 
@@ -138,6 +156,7 @@ class BehaviourEngine:
             levels: Shape (m,).
             notes: Of what the users wrote, zeros where nothing, shape (m, note_dim); None, as for
                 simulated events: nothing.
+            past: What `ask` gave of these rows just before; None: it is looked up.
         """
         if not len(rows):
             return
@@ -151,7 +170,7 @@ class BehaviourEngine:
         states.interests.index_copy_(0, rows, kept)
         position = states.cache.length.index_select(0, rows) - 1
         tokens = self._tokens.events(items, levels, residuals, position, notes)
-        hidden = append(self.blocks, states.cache, rows, tokens[:, None])[:, 0]
+        hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
         states.hidden.index_copy_(0, rows, hidden)
         states.stale.index_fill_(0, rows, True)
 
@@ -166,15 +185,15 @@ class BehaviourEngine:
         Returns:
             Shape (m, q, members, levels).
         """
-        return self.ask(states, rows, items)[0].softmax(-1)
+        return self.ask(states, rows, items).logits.softmax(-1)
 
-    def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Feedback logits (m, q, members, levels), and scaled features (m, q, features)."""
+    def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> Asked:
+        """Ask rows (m,) for their feedback on items (m, q)."""
         features = self._features(states, rows, items)
         interests = states.interests.index_select(0, rows)[:, None]
         tokens = self._tokens.queries(self.vectors[items], features, interests)
-        hidden = ask(self.blocks, states.cache, rows, tokens)
-        return self._feedback.logits(hidden, features), features
+        hidden, past = ask(self.blocks, states.cache, rows, tokens)
+        return Asked(self._feedback.logits(hidden, features), features, past)
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""

@@ -27,14 +27,11 @@ class Cache:
             query stands there where all others are in use.
         values: Likewise.
         length: Tokens in use, shape (rows,), int64.
-        taken: The past of the rows that were asked last: their next event sees the same, and
-            copying it is much of what a step costs.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     length: Tensor
-    taken: Past | None = None
 
     @property
     def room(self) -> int:
@@ -48,7 +45,6 @@ class Cache:
             for into, given in zip(mine, of, strict=True):
                 into[rows, :places] = given.index_select(0, theirs)
         self.length[rows] = other.length[theirs]
-        self.taken = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +55,13 @@ class Past:
     and what is copied and attended to beside them is lost. A row alone is not copied.
 
     Attributes:
-        asked: The rows as they were asked, shape (m,).
-        order: Which of them stands at each place, shape (m,); None: all in their own.
+        order: Which of the rows that were asked stands at each place, shape (m,); None: each
+            in its own.
         rows: The rows in this order, shape (m,).
         length: Tokens of each, shape (m,).
         parts: The parts, in this order.
     """
 
-    asked: Tensor
     order: Tensor | None
     rows: Tensor
     length: Tensor
@@ -100,7 +95,9 @@ def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Ca
     return Cache(new[::2], new[1::2], length)
 
 
-def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def append(
+    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor, past: Past | None = None
+) -> Tensor:
     """Pass new tokens of these rows, each seeing itself and what came before; keep them.
 
     Args:
@@ -108,41 +105,41 @@ def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
         cache: Changed in place.
         rows: Distinct rows, shape (m,).
         tokens: Shape (m, t, d): t tokens a row, for which there must be room.
+        past: What `ask` gave of the same rows since their last event: copying it anew is much of
+            what one token costs.
 
     Returns:
         Outputs, shape (m, t, d).
     """
     t = tokens.shape[1]
     if t == 1 and len(rows):
-        past = cache.taken
-        if past is None or not torch.equal(past.asked, rows):
-            past = _past(cache, rows)
-        cache.taken = None
+        past = _past(cache, rows) if past is None else past
         hidden = _one(blocks, past, tokens[:, 0], cache)[:, None]
     else:
-        cache.taken = None
         unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
         hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
     cache.length.index_add_(0, rows, torch.full_like(rows, t))
     return hidden
 
 
-def ask(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def ask(
+    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
+) -> tuple[Tensor, Past | None]:
     """Pass queries: each sees its row's events and itself, and is not kept.
 
     Args:
         blocks: Of the behaviour model.
-        cache: Not changed, but for what is `taken` of it.
+        cache: Not changed.
         rows: Shape (m,).
         tokens: Shape (m, q, d): q queries a row.
 
     Returns:
-        Outputs, shape (m, q, d).
+        Outputs, shape (m, q, d), and the rows' past where it was copied, for one query a row.
     """
     if tokens.shape[1] != 1 or not len(rows):
-        return _several(blocks, cache, rows, tokens, None)
-    cache.taken = _past(cache, rows)
-    return _one(blocks, cache.taken, tokens[:, 0])[:, None]
+        return _several(blocks, cache, rows, tokens, None), None
+    past = _past(cache, rows)
+    return _one(blocks, past, tokens[:, 0])[:, None], past
 
 
 def _past(cache: Cache, rows: Tensor) -> Past:
@@ -153,8 +150,8 @@ def _past(cache: Cache, rows: Tensor) -> Past:
             (keys[row : row + 1, : count + 1], values[row : row + 1, : count + 1])
             for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
-        return Past(rows, None, rows, length, [Part(slice(0, 1), length, None, pairs)])
-    asked, order = rows, None
+        return Past(None, rows, length, [Part(slice(0, 1), length, None, pairs)])
+    order = None
     size = max(-(-len(rows) // PARTS), LEAST_ROWS)
     if size < len(rows):
         length, order = length.sort(stable=True)
@@ -173,7 +170,7 @@ def _past(cache: Cache, rows: Tensor) -> Past:
         ]
         at = count + places * torch.arange(len(some), device=rows.device)
         parts.append(Part(own, at, unseen[:, None], pairs))
-    return Past(asked, order, rows, length, parts)
+    return Past(order, rows, length, parts)
 
 
 def _one(
