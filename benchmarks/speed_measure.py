@@ -63,8 +63,8 @@ class BareForward:
         self._cache.length.copy_(self._length)
         self._wait()
         began = time.perf_counter()
-        ask(self._blocks, self._cache, own, tokens)
-        append(self._blocks, self._cache, own, tokens)
+        _, past = ask(self._blocks, self._cache, own, tokens)
+        append(self._blocks, self._cache, own, tokens, past)
         self._wait()
         return time.perf_counter() - began
 

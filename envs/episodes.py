@@ -167,13 +167,16 @@ class Episodes(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         active: NDArray[np.bool_],
     ) -> Step:
         """Whether the user stays, leaves for good or returns, and what time it is."""
-        reward = np.sum([np.zeros(self.num_envs), *parts.values()], axis=0)
+        reward = np.zeros(self.num_envs)
+        for part in parts.values():
+            reward += part
         leaves = response.leave & active
         terminated = leaves & (self.session == self.sessions_per_episode - 1)
         over = (self.steps >= self.step_limit) | (self._observed.open.remaining < self.slate_size)
         truncated = over & ~terminated & active
         returns = leaves & ~terminated & ~truncated
-        seconds = self.seconds_per_step + np.nan_to_num(response.dwell_seconds)
+        dwell = response.dwell_seconds
+        seconds = self.seconds_per_step + np.where(np.isnan(dwell), 0.0, dwell)
         self.clock += np.where(active, seconds, 0.0) + returns * self.return_days * DAY_SECONDS
         self.session += returns
         sums = self._episode_parts

@@ -85,12 +85,15 @@ class ObservedHistories:
     def append(self, response: Response) -> None:
         """Add what was chosen, where something was; a full window drops its oldest event."""
         slots = np.flatnonzero(response.choice >= 0)
-        window = self.items.shape[1]
-        full = slots[self.lengths[slots] == window]
-        self.items[full, :-1] = self.items[full, 1:]
-        self.levels[full, :-1] = self.levels[full, 1:]
-        self.lengths[full] -= 1
+        if not len(slots):
+            return
         place, item = self.lengths[slots], response.item[slots]
+        full = slots[place == self.items.shape[1]]
+        if len(full):
+            self.items[full, :-1] = self.items[full, 1:]
+            self.levels[full, :-1] = self.levels[full, 1:]
+            self.lengths[full] -= 1
+            place = self.lengths[slots]
         self.items[slots, place], self.levels[slots, place] = item, response.level[slots]
         self.lengths[slots] += 1
         if not self._repeats:

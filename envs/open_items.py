@@ -49,8 +49,9 @@ class OpenItems:
 
     def close(self, slots: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Close an item for each of these slots, of which one may stand several times."""
-        cells = np.unique(slots * self.n_items + items)
-        slots, items = np.divmod(cells, self.n_items)
+        if len(slots) > 1:
+            cells = np.unique(slots * self.n_items + items)
+            slots, items = np.divmod(cells, self.n_items)
         shut = self._are(slots, items)
         slots, items = slots[shut], items[shut]
         counts = np.bincount(slots, minlength=len(self.remaining))
@@ -58,7 +59,7 @@ class OpenItems:
         if short > 0:
             more = max(short, self._closed.shape[1])
             self._closed = np.pad(self._closed, ((0, 0), (0, more)))
-        nth = np.arange(len(slots)) - np.repeat(counts.cumsum() - counts, counts)
+        nth = np.arange(len(slots)) - (counts.cumsum() - counts)[slots]
         self._closed[slots, self._count[slots] + nth] = items
         self._bits[slots, self._column(items)] = False
         self._count += counts

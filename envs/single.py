@@ -82,7 +82,7 @@ class RecommendEnv(gym.Env[Observation, NDArray[Any] | np.int64 | int]):
             ResetNeeded: `reset` has not been called, or not after the episode finished.
         """
         chosen = self.core.actions.checked(action, ())
-        observation, reward, terminated, truncated, info = self.core.step(chosen[None])
+        observation, reward, terminated, truncated, info = self.core.taken(chosen[None])
         self._show()
         ends = bool(terminated[0]), bool(truncated[0])
         return _unbatched(observation), float(reward[0]), *ends, self._own(info)

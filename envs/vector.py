@@ -300,9 +300,14 @@ class RecommendVectorEnv(Saved):
             ValueError: An action is of the wrong kind or shape, or out of range.
             ResetNeeded: `reset` has not been called, or not after an episode finished.
         """
-        checked = self.actions.checked(actions, (self.num_envs,))
-        active = ~self._resting()
-        resting = ~active
+        return self.taken(self.actions.checked(actions, (self.num_envs,)))
+
+    def taken(
+        self, checked: NDArray[Any]
+    ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Info]:
+        """`step` with actions that were found to be valid, of a shape (num_envs, ...)."""
+        resting = self._resting()
+        active = ~resting
         slates = self.actions.slates(checked, self._open, self._named())
         uniforms = self._streams.draw(RESPONSE_COLUMNS, self.steps)
         response = self._sessions.respond(slates, uniforms, active)

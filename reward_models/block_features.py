@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from audience.reward_models.behaviour import BehaviourModel
 
 OF_USERS = ("covariance", "moment", "levels", "recent", "met")
-"""What is known of a user whatever the item: fields of `Known`, and of `Statistics`."""
+"""What is known of a user whatever the item: fields of `Known`."""
 
 OF_NAMES = ("context", "note_mean", "note_last")
 """What is known of a user by name: features, the shrunk mean of the latest notes, the last."""
@@ -114,11 +114,12 @@ def event_features(
     ease = (inputs.pairs(inputs.ease, fold, items, items) * plain.T).sum(1)
     coming = (inputs.pairs(inputs.followers, fold, items, items) * fading.T).sum(1)
     since = FORGETTING ** torch.arange(n, device=items.device)
+    ease = ease + earlier["ease"].gather(1, items)
+    coming = coming + earlier["coming"].gather(1, items) * since
     known = Known(
         **{name: places[name][:, :-1] for name in OF_USERS},
         opinion=(torch.stack([opinion, near.sum(1)], -1) + earlier["opinion"])[:, :, None],
-        ease=(ease + earlier["ease"].gather(1, items))[..., None],
-        coming=(coming + earlier["coming"].gather(1, items) * since)[..., None],
+        scores=torch.stack([ease, coming], -1)[:, :, None],
     )
     flags = timed[:, None].expand(items.shape)
     features = inputs.query_features(known, items[..., None], each, flags)
@@ -147,11 +148,12 @@ def slate_features(
     ease = (inputs.pairs(inputs.ease, *of) * before).sum(1)
     coming = (inputs.pairs(inputs.followers, *of) * fading).sum(1)
     since = (FORGETTING**at)[:, None]
+    ease = ease + earlier["ease"][row[:, None], asked]
+    coming = coming + earlier["coming"][row[:, None], asked] * since
     known = Known(
         **{name: places[name][row, at] for name in OF_USERS},
         opinion=torch.stack([opinion, near.sum(1)], -1) + shown["opinion"],
-        ease=ease + earlier["ease"][row[:, None], asked],
-        coming=coming + earlier["coming"][row[:, None], asked] * since,
+        scores=torch.stack([ease, coming], -1),
     )
     features = inputs.query_features(known, asked, fold[row], timed[row])
     further = {name: places[name][row, at] for name in FURTHER if name in places}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.collaborative import LINEAR_ITEMS
+from audience.reward_models.query_features import over
 from audience.reward_models.user_states import UserStates
 
 SAMPLED_ITEMS = 1024
@@ -19,6 +20,9 @@ by 0.002 in the logarithm (root mean square; 512 by 0.004, 256 by 0.007)."""
 EXACT_ITEMS = LINEAR_ITEMS + SAMPLED_ITEMS
 """Items up to which the normaliser of utilities is summed over the whole catalogue: as many as are
 summed beyond it, so that a step costs the same in any catalogue."""
+
+NOTHING = -1e30
+"""Utility of no item at all: its exponential is 0, and, unlike -inf, it can be subtracted."""
 
 CELLS = 2**18
 """Users times items of one part of a sum over the catalogue, on a CPU: what its passes read and
@@ -53,8 +57,11 @@ class Choosing:
         items, weight, self._place = _normalising_items(model)
         summed = self.sides[items]
         summed[:, self._bias] += weight
-        self._summed = summed.T.contiguous()  # (sides, summed items), those of the head first
+        # (sides, summed items and a last column of none), those of the head first
+        self._summed = nn.functional.pad(summed.T, (0, 1)).contiguous()
+        self._summed[self._bias, -1] = NOTHING
         self._first = torch.zeros(1, dtype=torch.long, device=model.device)
+        self._mixing = self._mixing_of(model)
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""
@@ -85,15 +92,12 @@ class Choosing:
     def of_slates(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
         """`utilities` of the items of slates alone, (m, k)."""
         self.refresh(states, rows)
-        left, gates = states.left.index_select(0, rows), states.gates.index_select(0, rows)
+        mixed = states.mixed.index_select(0, rows)[:, :, None]
+        left, gates, normaliser = mixed.split((self.sides.shape[1], 2, 1), 1)
         sides = self.sides.index_select(0, slates.flatten()).unflatten(0, slates.shape)
-        raw = torch.bmm(sides, left[:, :, None])  # (m, k, 1)
         inputs, statistics = self.model.inputs, states.statistics
-        ease = inputs.scores_at(statistics.ease, rows, slates)
-        coming = inputs.scores_at(statistics.coming, rows, slates)
-        expected = torch.stack(inputs.expected(ease, coming, self._first), -1)
-        raw = torch.baddbmm(raw, expected, gates[:, :, None])[..., 0]
-        raw -= states.normaliser.index_select(0, rows)[:, None]
+        expected = over(inputs.scores_at(statistics, rows, slates), inputs.floors[0])
+        raw = torch.baddbmm(torch.bmm(sides, left), expected, gates).sub_(normaliser)[..., 0]
         return raw.masked_fill_(statistics.consumed(rows, slates), -torch.inf)
 
     def refresh(self, states: UserStates, rows: Tensor) -> None:
@@ -102,16 +106,17 @@ class Choosing:
         if not len(rows):
             return
         left, gates = self._mixed(states, rows)
-        states.left.index_copy_(0, rows, left)
-        states.gates.index_copy_(0, rows, gates)
         columns = self._summed.shape[1]
         size = max(1, CELLS // columns) if rows.device.type == "cpu" else len(rows)
         raw = left.new_empty(min(size, len(rows)), columns)
         score = left.new_empty(len(raw), len(self.model.inputs.head))
-        parts = zip(rows.split(size), left.split(size), gates.split(size), strict=True)
-        for own, mixed, gate in parts:
-            sums = self._log_sums(states, own, mixed, gate, raw[: len(own)], score[: len(own)])
-            states.normaliser.index_copy_(0, own, sums)
+        sums = []
+        for begin in range(0, len(rows), size):
+            own = slice(begin, begin + size)
+            some, of = rows[own], (left[own], gates[own])
+            sums.append(self._log_sums(states, some, *of, raw[: len(some)], score[: len(some)]))
+        normaliser = sums[0] if len(sums) == 1 else torch.cat(sums)
+        states.mixed.index_copy_(0, rows, torch.cat([left, gates, normaliser], 1))
         states.stale.index_fill_(0, rows, False)
 
     def _log_sums(
@@ -123,7 +128,7 @@ class Choosing:
         raw: Tensor,
         score: Tensor,
     ) -> Tensor:
-        """Logarithm of the sum of exp(utility) over what is not consumed, shape (m,).
+        """Logarithm of the sum of exp(utility) over what is not consumed, shape (m, 1).
 
         Args:
             states: Of all users.
@@ -142,23 +147,42 @@ class Choosing:
             raw[:, :head].addcmul_(score, gates[:, which : which + 1])
         # Scores count over their floors. What the logarithms of these take off is the same for
         # all items of the head: it is given to the few others, and taken off the sum.
-        shift = gates @ floors.log()
-        raw[:, head:].add_(shift[:, None])
-        statistics.without_consumed(raw, rows, self._place)
-        top = raw.amax(1, keepdim=True).clamp_(min=-1e30)  # all -inf where all is consumed
-        return raw.sub_(top).exp_().sum(1).log_().add_(top[:, 0]).sub_(shift)
+        shift = gates @ floors.log()[:, None]
+        raw[:, head:].add_(shift)
+        events, used = statistics.events(rows)
+        raw.scatter_(1, torch.where(used, self._place[events], raw.shape[1] - 1), -torch.inf)
+        top = raw.amax(1, keepdim=True).clamp_(min=NOTHING)  # all -inf where all is consumed
+        return raw.sub_(top).exp_().sum(1, keepdim=True).log_().add_(top).sub_(shift)
 
     def _mixed(self, states: UserStates, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""
-        model = self.model
-        state = self.states(states, rows)
-        gate = model.gates(state)
-        parts = [model.state_head(state), torch.ones_like(gate[:, :1]), gate[:, :1] - self.discount]
-        gates = gate[:, 1:]
+        kept = states.hidden, states.interests.flatten(1), states.statistics.count
+        hidden, interests, count = (of.index_select(0, rows) for of in kept)
+        known = torch.cat([hidden, interests, count.to(hidden.dtype).log1p()[:, None]], 1)
+        mixed = nn.functional.linear(known, *self._mixing)
+        left, gates = mixed[:, :-2], mixed[:, -2:]
         if self.tilted:
-            parts.append(model.tilt.mixed(model.tilt.context(states.statistics, rows)))
-            gates = gates + model.tilt.gates()
-        return torch.cat(parts, 1), gates
+            tilt = self.model.tilt
+            left = torch.cat([left, tilt.mixed(tilt.context(states.statistics, rows))], 1)
+            gates = gates + tilt.gates()
+        return left, gates
+
+    def _mixing_of(self, model: BehaviourModel) -> tuple[Tensor, Tensor]:
+        """Weight and bias of what mixes the first sides, and EASE and followers.
+
+        Of hidden state, interests and the logarithm of the count as they are kept; what scales
+        them to a state (`BehaviourModel.states`) is in the weight.
+        """
+        d = model.config.hidden_size
+        gate, weight = model.gate_head, model.gate_head.weight.clone()
+        weight[:, -1:] += model.gate_base.weight
+        bias = gate.bias + model.gate_base.bias
+        bias[0] -= self.discount
+        head, always = model.state_head, torch.ones_like(bias[:1])
+        weight = torch.cat([head.weight, torch.zeros_like(weight[:1]), weight])
+        unit = torch.ones(weight.shape[1], device=weight.device)
+        unit[d:-1], unit[-1] = model.interest_unit.expand(-1, d).flatten(), 1 / 4
+        return weight * unit, torch.cat([head.bias, always, bias])
 
 
 def _normalising_items(model: BehaviourModel) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,7 +193,7 @@ def _normalising_items(model: BehaviourModel) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         Items, those that EASE covers first; the logarithm of how many each stands for; and the
-        place of each item of the catalogue among them, shape (items,), -1 for none.
+        place of each item of the catalogue among them, shape (items,), after all for none.
     """
     n_items, head = model.config.n_items, model.inputs.head.cpu()
     rest = torch.ones(n_items, dtype=torch.bool)
@@ -182,7 +206,7 @@ def _normalising_items(model: BehaviourModel) -> tuple[Tensor, Tensor, Tensor]:
     items = torch.cat([head, drawn])
     weight = torch.zeros(len(items))
     weight[len(head) :] = math.log(max(len(others), 1) / max(len(drawn), 1))
-    place = torch.full((n_items,), -1)
+    place = torch.full((n_items,), len(items))
     place[items] = torch.arange(len(items))
     device = model.device
     return items.to(device), weight.to(device), place.to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,13 +12,29 @@ from torch import Tensor
 from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.choosing import Choosing
-from audience.reward_models.frozen import FrozenFeedback, frozen
+from audience.reward_models.frozen import FrozenFeedback, FrozenTokens, frozen
 from audience.reward_models.histories import Histories
-from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.incremental import Past, append, ask, new_cache
 from audience.reward_models.inputs import TEXT_AXES
+from audience.reward_models.query_features import item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is said of items that users are asked about.
+
+    Attributes:
+        logits: Of the feedback levels by each member, shape (m, q, members, levels).
+        features: Scaled features of the queries, shape (m, q, features).
+        past: What was looked up of the users, for the event that may follow; where q is 1.
+    """
+
+    logits: Tensor
+    features: Tensor
+    past: Past | None
 
 
 class BehaviourEngine:
@@ -43,6 +61,11 @@ class BehaviourEngine:
         with torch.inference_mode():
             self._feedback = FrozenFeedback.of(model)
             self.vectors = model.item_vectors()
+            self._tokens = FrozenTokens.of(model, self.vectors, self.timed)
+            every = torch.arange(len(self.vectors), device=model.device)
+            # What is looked up of each item asked about: regressors, and its own features.
+            of_items = model.inputs.design[0], item_features(model.inputs, 0, every)
+            self._asked = torch.cat(of_items, 1)
             self.looks = model.slates.look(self.vectors) if model.config.places else None
             self.choosing = Choosing(model, self.vectors, popularity_discount, self.timed, tilted)
 
@@ -55,9 +78,7 @@ class BehaviourEngine:
             cache=new_cache(model, rows, events),
             interests=new(rows, len(model.interest_decays), config.hidden_size),
             hidden=new(rows, config.hidden_size),
-            left=new(rows, self.choosing.sides.shape[1]),
-            gates=new(rows, 2),
-            normaliser=new(rows),
+            mixed=new(rows, self.choosing.sides.shape[1] + 3),
             stale=torch.ones(rows, dtype=torch.bool, device=model.device),
             names=np.full(rows, NOBODY, np.object_),
             noted=np.zeros(rows, np.int64),
@@ -108,7 +129,7 @@ class BehaviourEngine:
             tokens = torch.cat([summary[:, None], tokens], 1)
         else:
             tokens = summary[:, None]
-        states.cache.length[rows], states.cache.taken = 0, None
+        states.cache.length[rows] = 0
         hidden = append(self.blocks, states.cache, rows, tokens)
         states.cache.length[rows] = 1 + lengths - first
         last = hidden[torch.arange(len(rows), device=model.device), lengths - first]
@@ -124,6 +145,7 @@ class BehaviourEngine:
         items: Tensor,
         levels: Tensor,
         notes: Tensor | None = None,
+        past: Past | None = None,
     ) -> None:
         """One event more for each of these rows.
 
@@ -134,20 +156,21 @@ class BehaviourEngine:
             levels: Shape (m,).
             notes: Of what the users wrote, zeros where nothing, shape (m, note_dim); None, as for
                 simulated events: nothing.
+            past: What `ask` gave of these rows just before; None: it is looked up.
         """
         if not len(rows):
             return
         model = self.model
         if notes is not None:
             self._note(states, rows, notes)
-            notes = notes[:, None]
-        model.inputs.add(states.statistics, rows, items, levels, model.level_values)
-        kept = states.interests.index_select(0, rows) * model.interest_decays[:, None]
+        values = model.level_values
+        residuals = model.inputs.add(states.statistics, rows, items, levels, values)
+        kept = states.interests.index_select(0, rows).mul_(model.interest_decays[:, None])
         kept += self.vectors.index_select(0, items)[:, None]
         states.interests.index_copy_(0, rows, kept)
         position = states.cache.length.index_select(0, rows) - 1
-        tokens = self._event_tokens(items[:, None], levels[:, None], position[:, None], notes)
-        hidden = append(self.blocks, states.cache, rows, tokens)[:, 0]
+        tokens = self._tokens.events(items, levels, residuals, position, notes)
+        hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
         states.hidden.index_copy_(0, rows, hidden)
         states.stale.index_fill_(0, rows, True)
 
@@ -162,15 +185,15 @@ class BehaviourEngine:
         Returns:
             Shape (m, q, members, levels).
         """
-        return self.ask(states, rows, items)[0].softmax(-1)
+        return self.ask(states, rows, items).logits.softmax(-1)
 
-    def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Feedback logits (m, q, members, levels), and scaled features (m, q, features)."""
-        model, features = self.model, self._features(states, rows, items)
+    def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> Asked:
+        """Ask rows (m,) for their feedback on items (m, q)."""
+        features = self._features(states, rows, items)
         interests = states.interests.index_select(0, rows)[:, None]
-        tokens = model.query_tokens(self.vectors[items], features, interests)
-        hidden = ask(self.blocks, states.cache, rows, tokens)
-        return self._feedback.logits(hidden, features), features
+        tokens = self._tokens.queries(self.vectors[items], features, interests)
+        hidden, past = ask(self.blocks, states.cache, rows, tokens)
+        return Asked(self._feedback.logits(hidden, features), features, past)
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""
@@ -224,7 +247,17 @@ class BehaviourEngine:
         """Scaled query features of items asked of rows, (m,) and (m, q) to (m, q, features)."""
         model = self.model
         known = model.inputs.known(states.statistics, rows, items, model.level_values)
-        raw = model.inputs.query_features(known, items, torch.zeros_like(rows), self._timed(rows))
+        asked = self._asked.index_select(0, items.flatten()).unflatten(0, items.shape)
+        k = model.inputs.design.shape[2]
+        raw = query_features(
+            model.inputs,
+            known,
+            asked[..., :k],
+            asked[..., k:],
+            model.inputs.noise[0],
+            model.inputs.floors[0],
+            None if self.timed else self._timed(rows),
+        )
         of = {}
         if model.config.places:
             of["latest"] = self.latest_axes(states.statistics, rows)
@@ -285,15 +318,7 @@ class BehaviourEngine:
     ) -> Tensor:
         model = self.model
         residual = model.level_values[levels] - model.inputs.base[0, items]
-        return model.event_tokens(
-            self.vectors,
-            items,
-            levels,
-            residual,
-            position.expand(items.shape),
-            self._timed(items[..., 0])[..., None],
-            notes,
-        )
+        return self._tokens.events(items, levels, residual, position.expand(items.shape), notes)
 
     def _timed(self, rows: Tensor) -> Tensor:
         return torch.full(rows.shape, self.timed, device=rows.device)

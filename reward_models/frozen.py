@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, pad
+from torch.nn.functional import embedding, gelu, layer_norm, linear, pad
+from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertLayer
 
 from audience.reward_models.behaviour import BehaviourModel
@@ -57,7 +58,7 @@ class FrozenBlock:
             (output.dense.weight, output.dense.bias),
             (norm.weight, norm.bias, norm.eps),
             (layer.intermediate.dense.weight, layer.intermediate.dense.bias),
-            layer.intermediate.intermediate_act_fn,
+            _plain(layer.intermediate.intermediate_act_fn),
             (layer.output.dense.weight, layer.output.dense.bias),
             (last.weight, last.bias, last.eps),
             each.repeat_interleave(size, 1),
@@ -121,6 +122,84 @@ class FrozenFeedback:
         return logits.view(*hidden.shape[:-1], self.members, -1)
 
 
+@dataclass(frozen=True)
+class FrozenTokens:
+    """`BehaviourModel.event_tokens` and `query_tokens` in evaluation, one look-up a part.
+
+    Attributes:
+        items: Vectors of the items, shape (items, d).
+        levels: Of the levels, with the bias of the residual's part, shape (levels, d).
+        residual: What a residual of 1 adds, shape (1, d).
+        positions: Of the places in the window, shape (window, d); None where they do not count.
+        notes: What notes are multiplied by, shape (d, note_dim); None where they do not count.
+        features: Weight and bias of the hidden layer over features.
+        asked: Weight, over that layer and the interests beside an item, and bias.
+        norm: Weight, bias and epsilon of the norm.
+    """
+
+    items: Tensor
+    levels: Tensor
+    residual: Tensor
+    positions: Tensor | None
+    notes: Tensor | None
+    features: tuple[Tensor, Tensor]
+    asked: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor, float]
+
+    @classmethod
+    def of(cls, model: BehaviourModel, vectors: Tensor, timed: bool) -> FrozenTokens:
+        """Those of a model in evaluation.
+
+        Args:
+            model: The behaviour model.
+            vectors: Its item vectors, shape (items, d).
+            timed: Whether events stand in time order.
+        """
+        first, last, affinity = model.query_part[0], model.query_part[2], model.affinity_part
+        position, norm = model.position_part, model.normalise
+        unit = model.interest_unit.expand(-1, model.config.hidden_size).flatten()
+        return cls(
+            vectors,
+            model.level_part.weight + model.residual_part.bias,
+            model.residual_part.weight.T / model.inputs.unit[1],
+            position.weight if position is not None and timed else None,
+            model.note_part.weight if model.config.note_dim else None,
+            (first.weight, first.bias),
+            (torch.cat([last.weight, affinity.weight * unit], 1), last.bias + affinity.bias),
+            (norm.weight, norm.bias, norm.eps),
+        )
+
+    def events(
+        self,
+        items: Tensor,
+        levels: Tensor,
+        residuals: Tensor,
+        position: Tensor,
+        notes: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens of events, shape (..., d); arguments of shape (...), notes (..., note_dim)."""
+        token = embedding(items, self.items) + embedding(levels, self.levels)
+        token.addcmul_(residuals[..., None], self.residual)
+        if self.positions is not None:
+            token += embedding(position, self.positions)
+        if notes is not None and self.notes is not None:
+            token += linear(notes, self.notes)
+        return _norm(token, *self.norm)
+
+    def queries(self, asked: Tensor, features: Tensor, interests: Tensor) -> Tensor:
+        """Tokens of queries, shape (..., d).
+
+        Args:
+            asked: Vectors of the items asked about, shape (..., d).
+            features: Scaled features, shape (..., features).
+            interests: Of the user, shape (..., interests, d).
+        """
+        near = (interests * asked[..., None, :]).flatten(-2)
+        hidden = gelu(linear(features, *self.features))
+        token = linear(torch.cat([hidden, near], -1), *self.asked).add_(asked)
+        return _norm(token, *self.norm)
+
+
 def frozen(model: BehaviourModel) -> list[FrozenBlock]:
     """The blocks of a model in evaluation, which must not be fitted further meanwhile."""
     with torch.inference_mode():
@@ -129,3 +208,10 @@ def frozen(model: BehaviourModel) -> list[FrozenBlock]:
 
 def _norm(hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return layer_norm(hidden, weight.shape, weight, bias, eps)
+
+
+def _plain(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function that a module of the library's is, without the module around it."""
+    if isinstance(activation, GELUActivation) and activation.act is gelu:
+        return gelu
+    return activation

@@ -27,14 +27,11 @@ class Cache:
             query stands there where all others are in use.
         values: Likewise.
         length: Tokens in use, shape (rows,), int64.
-        taken: The past of the rows that were asked last: their next event sees the same, and
-            copying it is much of what a step costs.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     length: Tensor
-    taken: Past | None = None
 
     @property
     def room(self) -> int:
@@ -48,26 +45,24 @@ class Cache:
             for into, given in zip(mine, of, strict=True):
                 into[rows, :places] = given.index_select(0, theirs)
         self.length[rows] = other.length[theirs]
-        self.taken = None
 
 
 @dataclass(frozen=True)
 class Past:
-    """A copy of what some rows hold, with a place more in each for a token of its own.
+    """What some rows hold, with a place more in each for a token of its own.
 
-    Rows stand by rising length, in parts, each as wide as its longest row: most sessions are
-    short, and what is copied and attended to beside them is lost.
+    A copy, in parts by rising length, each as wide as its longest row: most sessions are short,
+    and what is copied and attended to beside them is lost. A row alone is not copied.
 
     Attributes:
-        asked: The rows as they were asked, shape (m,).
-        order: Which of them stands at each place, shape (m,).
+        order: Which of the rows that were asked stands at each place, shape (m,); None: each
+            in its own.
         rows: The rows in this order, shape (m,).
         length: Tokens of each, shape (m,).
         parts: The parts, in this order.
     """
 
-    asked: Tensor
-    order: Tensor
+    order: Tensor | None
     rows: Tensor
     length: Tensor
     parts: list[Part]
@@ -78,13 +73,15 @@ class Part:
     """Some rows of a past.
 
     Attributes:
-        at: Place of each row's own token, shape (m, 1, d).
-        unseen: Additive mask of the places beyond it, shape (m, 1, places).
+        own: Where they stand in it.
+        at: Place of each row's own token among all places of the part, shape (m,).
+        unseen: Additive mask of the places beyond it, shape (m, 1, places); None: there are none.
         pairs: Keys and values by layer, each (m, places, d).
     """
 
+    own: slice
     at: Tensor
-    unseen: Tensor
+    unseen: Tensor | None
     pairs: list[tuple[Tensor, Tensor]]
 
 
@@ -98,7 +95,9 @@ def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Ca
     return Cache(new[::2], new[1::2], length)
 
 
-def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def append(
+    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor, past: Past | None = None
+) -> Tensor:
     """Pass new tokens of these rows, each seeing itself and what came before; keep them.
 
     Args:
@@ -106,60 +105,72 @@ def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
         cache: Changed in place.
         rows: Distinct rows, shape (m,).
         tokens: Shape (m, t, d): t tokens a row, for which there must be room.
+        past: What `ask` gave of the same rows since their last event: copying it anew is much of
+            what one token costs.
 
     Returns:
         Outputs, shape (m, t, d).
     """
     t = tokens.shape[1]
-    if t == 1:
-        past = cache.taken
-        if past is None or not torch.equal(past.asked, rows):
-            past = _past(cache, rows)
-        cache.taken = None
+    if t == 1 and len(rows):
+        past = _past(cache, rows) if past is None else past
         hidden = _one(blocks, past, tokens[:, 0], cache)[:, None]
     else:
-        cache.taken = None
         unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
         hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
     cache.length.index_add_(0, rows, torch.full_like(rows, t))
     return hidden
 
 
-def ask(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
+def ask(
+    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
+) -> tuple[Tensor, Past | None]:
     """Pass queries: each sees its row's events and itself, and is not kept.
 
     Args:
         blocks: Of the behaviour model.
-        cache: Not changed, but for what is `taken` of it.
+        cache: Not changed.
         rows: Shape (m,).
         tokens: Shape (m, q, d): q queries a row.
 
     Returns:
-        Outputs, shape (m, q, d).
+        Outputs, shape (m, q, d), and the rows' past where it was copied, for one query a row.
     """
-    if tokens.shape[1] != 1:
-        return _several(blocks, cache, rows, tokens, None)
-    cache.taken = _past(cache, rows)
-    return _one(blocks, cache.taken, tokens[:, 0])[:, None]
+    if tokens.shape[1] != 1 or not len(rows):
+        return _several(blocks, cache, rows, tokens, None), None
+    past = _past(cache, rows)
+    return _one(blocks, past, tokens[:, 0])[:, None], past
 
 
 def _past(cache: Cache, rows: Tensor) -> Past:
-    length, order = cache.length.index_select(0, rows).sort(stable=True)
-    ordered = rows.index_select(0, order)
-    size = max(1, -(-len(rows) // PARTS), LEAST_ROWS)
-    parts = []
-    for own, count in zip(ordered.split(size), length.split(size), strict=True):
-        places = 1 + int(count[-1]) if len(count) else 1
-        place = torch.arange(places, device=count.device)
-        unseen = cache.keys[0].new_zeros(len(own), places)
-        unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
+    length = cache.length.index_select(0, rows)
+    if len(rows) == 1:
+        row, count = int(rows), int(length)
         pairs = [
-            (keys[:, :places].index_select(0, own), values[:, :places].index_select(0, own))
+            (keys[row : row + 1, : count + 1], values[row : row + 1, : count + 1])
             for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
-        at = count[:, None, None].expand(-1, 1, cache.keys[0].shape[-1])
-        parts.append(Part(at, unseen[:, None], pairs))
-    return Past(rows, order, ordered, length, parts)
+        return Past(None, rows, length, [Part(slice(0, 1), length, None, pairs)])
+    order = None
+    size = max(-(-len(rows) // PARTS), LEAST_ROWS)
+    if size < len(rows):
+        length, order = length.sort(stable=True)
+        rows = rows.index_select(0, order)
+    parts = []
+    for begin in range(0, len(rows), size):
+        own = slice(begin, begin + size)
+        count, some = length[own], rows[own]
+        places = 1 + int(count.max() if order is None else count[-1])
+        place = torch.arange(places, device=rows.device)
+        unseen = cache.keys[0].new_zeros(len(some), places)
+        unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
+        pairs = [
+            (keys[:, :places].index_select(0, some), values[:, :places].index_select(0, some))
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        ]
+        at = count + places * torch.arange(len(some), device=rows.device)
+        parts.append(Part(own, at, unseen[:, None], pairs))
+    return Past(order, rows, length, parts)
 
 
 def _one(
@@ -170,25 +181,32 @@ def _one(
     The heads of a row are rows of one product: each holds its own part of the query and zeros
     elsewhere. A product a head, over a few dozen places, costs more than these zeros.
     """
-    hidden = hidden.index_select(0, past.order)
-    sizes = [len(part.at) for part in past.parts]
+    if past.order is not None:
+        hidden = hidden.index_select(0, past.order)
+    place = None
+    if keep is not None and len(past.rows) > 1:  # what was not copied is kept where it stands
+        place = past.rows * keep.keys[0].shape[1] + past.length
     for layer, block in enumerate(blocks):
         query, key, value = block.split(hidden)
-        if keep is not None:
-            place = past.rows * keep.keys[layer].shape[1] + past.length
+        if keep is not None and place is not None:
             keep.keys[layer].flatten(0, 1).index_copy_(0, place, key)
             keep.values[layer].flatten(0, 1).index_copy_(0, place, value)
         queries = query[:, None] * block.heads  # (m, heads, d)
         found = []
-        of_parts = (whole.split(sizes) for whole in (queries, key[:, None], value[:, None]))
-        for part, asks, own_key, own_value in zip(past.parts, *of_parts, strict=True):
+        for part in past.parts:
             keys, values = part.pairs[layer]
-            keys.scatter_(1, part.at, own_key)
-            values.scatter_(1, part.at, own_value)
-            weights = torch.baddbmm(part.unseen, asks, keys.transpose(1, 2)).softmax(-1)
-            found.append(torch.bmm(weights, values))
+            keys.flatten(0, 1).index_copy_(0, part.at, key[part.own])
+            values.flatten(0, 1).index_copy_(0, part.at, value[part.own])
+            asks, turned = queries[part.own], keys.transpose(1, 2)
+            if part.unseen is None:
+                scores = torch.bmm(asks, turned)
+            else:
+                scores = torch.baddbmm(part.unseen, asks, turned)
+            found.append(torch.bmm(scores.softmax(-1), values))
         context = found[0] if len(found) == 1 else torch.cat(found)
         hidden = block.close(hidden, context.mul_(block.heads).sum(1))
+    if past.order is None:
+        return hidden
     return torch.empty_like(hidden).index_copy_(0, past.order, hidden)
 
 

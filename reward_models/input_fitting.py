@@ -18,7 +18,8 @@ from audience.reward_models.collaborative import (
     only_items,
 )
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import BIAS_PRIOR, LEVEL_PRIOR, TEXT_AXES, CollaborativeInputs
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
+from audience.reward_models.query_features import BIAS_PRIOR, LEVEL_PRIOR
 from audience.reward_models.text_prior import level_prior, with_text_prior
 
 FLOOR = 0.02

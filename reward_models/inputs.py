@@ -8,12 +8,17 @@ addition.
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import torch
 from torch import Tensor, nn
 
-from audience.reward_models.collaborative import (
-    FORGETTING,
+from audience.reward_models.collaborative import FORGETTING
+from audience.reward_models.query_features import (
+    feature_count,
+    item_features,
+    over,
+    query_features,
 )
 from audience.reward_models.user_statistics import Known, Statistics
 
@@ -25,19 +30,10 @@ TEXT_AXES = 8
 users of movielens (RMSE .864 to .854), 0.3 % less on those of ml-100k; with shuffled text 1 %
 more."""
 
-LEVEL_PRIOR = 5.0
-"""Pseudo-events with the log's mix of levels that a level histogram starts from."""
-
 DECAYS = (0.5, 0.8, 0.95, 1.0)
 """What a residual keeps of its weight with each further event: a user's mood of the last few
 events, and (1) of all of them. Feedback drifts within a user's history; on held-out users the
 short memories take 2 % off the RMSE of movielens, 1 % off that of ml-100k."""
-
-BIAS_PRIOR = 5.0
-"""Pseudo-events at 0 that a user's mean residual and its spread are shrunk by."""
-
-NEIGHBOUR_PRIOR = 1.0
-"""Similarity of a neighbour without opinion."""
 
 REACH = 30
 """Latest events that follower scores are summed over: older ones weigh less than 0.0001."""
@@ -90,6 +86,7 @@ class CollaborativeInputs(nn.Module):
     unit: Tensor  # (2,): mean and standard deviation of feedback
     decays: Tensor  # (decays,)
     place: Tensor  # (items,): row in the matrices, -1 beyond the head
+    axes = TEXT_AXES
 
     def __init__(
         self, folds: int, n_items: int, n_levels: int, factors: int, linear_items: int
@@ -120,7 +117,7 @@ class CollaborativeInputs(nn.Module):
     @property
     def n_features(self) -> int:
         """Length of a query's feature vector."""
-        return 17 + 2 * len(DECAYS) + TEXT_AXES + 2 * len(self.level_shares)
+        return feature_count(len(DECAYS), self.axes, len(self.level_shares))
 
     def empty(self, users: int) -> Statistics:
         """The statistics of users without events."""
@@ -129,10 +126,8 @@ class CollaborativeInputs(nn.Module):
         device = self.base.device
         return Statistics(
             covariance=self.precision.reciprocal().diag().repeat(users, 1, 1),
-            moment=new((users, k)),
-            levels=new((users, len(self.level_shares))),
-            recent=new((users, 3, len(DECAYS))),
-            met=new((users, len(DECAYS), TEXT_AXES)),
+            sums=new((users, k + len(self.level_shares))),
+            fading=new((users, 3 + self.axes, len(DECAYS))),
             ease=new((users, len(self.head))),
             coming=new((users, len(self.head))),
             items=torch.zeros((users, 0), dtype=torch.int64, device=device),
@@ -161,30 +156,33 @@ class CollaborativeInputs(nn.Module):
             items: The items asked about, shape (m, q).
             level_values: Value of each level, shape (levels,).
         """
-        count = statistics.count[rows]
-        width = int(count.max()) if len(rows) else 0
-        events = statistics.items[rows, :width]  # (m, width)
-        residual = level_values[statistics.given[rows, :width]] - self.base[0, events]
-        used = torch.arange(width, device=items.device) < count[:, None]
-        near = self.pairs(self.neighbours, torch.zeros_like(rows), events, items)
-        near = near * used[:, :, None]  # (m, width, q)
-        opinion = torch.stack([(near * residual[..., None]).sum(1), near.sum(1)], -1)
+        events, used = statistics.events(rows)  # (m, width)
+        width = events.shape[1]
+        given = statistics.given[:, :width].index_select(0, rows)
+        residual = level_values[given] - self.base[0, events]
+        near = self.pairs(self.neighbours, 0, events, items)  # (m, width, q)
+        weights = torch.stack([residual * used, used.to(residual.dtype)], 1)
+        sums, fading = statistics.of_rows(rows)
+        k = self.design.shape[2]
         return Known(
-            statistics.covariance[rows],
-            statistics.moment[rows],
-            statistics.levels[rows],
-            statistics.recent[rows],
-            statistics.met[rows],
-            opinion,
-            self.scores_at(statistics.ease, rows, items),
-            self.scores_at(statistics.coming, rows, items),
+            statistics.covariance.index_select(0, rows),
+            sums[:, :k],
+            sums[:, k:],
+            fading[:, :3],
+            fading[:, 3:].transpose(1, 2),
+            torch.bmm(weights, near).transpose(1, 2),
+            self.scores_at(statistics, rows, items),
         )
 
-    def scores_at(self, scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-        """Entries of `Statistics.ease` or `coming` for items (m, k) of users (m,); (m, k)."""
-        place = self.place[items]
-        found = scores[rows[:, None], place.clamp(min=0)]
-        return found if len(self.head) == len(self.place) else found * (place >= 0)
+    def scores_at(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Tensor:
+        """EASE and follower scores of items (m, q) for users (m,); (m, q, 2)."""
+        place, whole = self.place[items], len(self.head) == len(self.place)
+        cell = torch.add(
+            place if whole else place.clamp(min=0), rows[:, None], alpha=len(self.head)
+        )
+        of_both = statistics.ease, statistics.coming
+        found = torch.stack([scores.view(-1)[cell] for scores in of_both], -1)
+        return found if whole else found * (place >= 0)[..., None]
 
     def whole(self, scores: Tensor) -> Tensor:
         """Scores of the items that EASE covers as scores of all, (m, linear) to (m, items)."""
@@ -194,71 +192,34 @@ class CollaborativeInputs(nn.Module):
         whole[:, self.head] = scores
         return whole
 
-    def query_features(self, known: Known, items: Tensor, fold: Tensor, timed: Tensor) -> Tensor:
-        """What is known of the feedback on an item before it is given.
+    def query_features(
+        self, known: Known, items: Tensor, fold: Tensor | int, timed: Tensor | None
+    ) -> Tensor:
+        """See `query_features`; (..., n, n_features).
 
         Args:
             known: Of the user's earlier events, shapes (..., n, *) and (..., *).
             items: The item asked about, shape (..., n).
-            fold: Shape (...), broadcast over n.
-            timed: Whether the events stand in time order, shape (...), bool: else nothing is
-                recent.
-
-        Returns:
-            Shape (..., n, n_features): the ALS estimate and its standard deviation, the item's
-            base, spread and frequency, the neighbours' opinion and weight, how far the item was
-            to be expected, what its text is about and how near that is to what was met of late,
-            the user's bias, spread, number of events and recent residuals, log
-            odds of levels of item and user.
+            fold: Shape (...), broadcast over n, or that of all.
+            timed: Whether the events stand in time order, shape (...), bool; None: all do.
         """
-        covariance, recent = known.covariance, known.recent
-        taste = (covariance @ known.moment[..., None])[..., 0]  # (..., k)
-        fold = fold[..., None].expand(items.shape)
-        x = self.design[fold, items]  # (..., n, k)
-        base = self.base[fold, items]
-        mean, std = self.unit
-        estimate = base + (x * taste[..., None, :]).sum(-1)
-        variance = ((x @ covariance) * x).sum(-1).clamp(min=0)
-        total, count, squares = recent[..., -1].unbind(-1)  # without decay
-        shrunk = count + BIAS_PRIOR
-        own = total / shrunk
-        spread = ((squares + BIAS_PRIOR * std**2) / shrunk).sqrt()
-        near = known.opinion[..., 1]
-        neighbours = (known.opinion[..., 0] - own[..., None] * near) / (near + NEIGHBOUR_PRIOR)
-        levels = known.levels + LEVEL_PRIOR * self.level_shares
-        shares = levels / levels.sum(-1, keepdim=True)
-        bias = (taste[..., 0] / std)[..., None].expand(items.shape)
-        flag = timed.to(base.dtype)
-        facts = self.item_facts[fold, items]
-        met_before = facts[..., 1] > 0  # a fold may know of an item only what it goes with
-        ease, coming = known.ease * met_before, known.coming * (met_before * flag[..., None])
-        of_each = [
-            (estimate - mean) / std,
-            variance.sqrt() * self.noise[fold] / std,
-            (base - mean) / std,
-            (estimate - mean) / std * bias,
-            neighbours / std,
-            near.log1p(),
-            ease,
-            coming,
-            *self.expected(ease, coming, fold),
-        ]
-        of_user = [
-            taste[..., 0] / std,
-            own / std,
-            spread / std,
-            count.log1p() / 4,
-            flag,
-        ]
-        mood = recent[..., 0, :-1] / (recent[..., 1, :-1] + 1) / std * flag[..., None]
-        mood = torch.cat([mood, own[..., None] / std], -1)
-        odds = torch.cat([torch.stack(of_user, -1), mood, (shares / self.level_shares).log()], -1)
-        odds = odds[..., None, :].expand(*items.shape, -1)
-        axes = x[..., -TEXT_AXES:]
-        met = known.met / (recent[..., 1, :, None] + 1)  # what was met of late, shrunk to nothing
-        near = axes @ met.transpose(-1, -2) * flag[..., None, None]  # (..., n, decays)
-        of_item = facts, self.item_levels[fold, items]
-        return torch.cat([torch.stack(of_each, -1), axes, near, *of_item, odds], -1)
+        noise, floors = self.noise[fold], self.floors[fold]
+        if isinstance(fold, Tensor):
+            noise, floors = noise[..., None, None], floors[..., None, :]
+            fold = fold[..., None].expand(items.shape)
+            # A fold may know what goes with an item and nothing of its feedback: in use, who
+            # knows nothing of an item's feedback has not met it at all.
+            met = self.item_facts[fold, items][..., 1:] > 0
+            known = dataclasses.replace(known, scores=known.scores * met)
+        return query_features(
+            self,
+            known,
+            self.design[fold, items],
+            item_features(self, fold, items),
+            noise,
+            floors,
+            timed,
+        )
 
     def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of EASE and follower scores over their floors, at least 0.
@@ -268,11 +229,8 @@ class CollaborativeInputs(nn.Module):
             coming: Shape (...).
             fold: Broadcasts to that shape.
         """
-        floors = self.floors[fold].clamp(min=1e-9)
-        return (
-            (ease / floors[..., 0]).clamp(min=1).log(),
-            (coming / floors[..., 1]).clamp(min=1).log(),
-        )
+        floors = self.floors[fold]
+        return over(ease, floors[..., 0]), over(coming, floors[..., 1])
 
     def covariance(self, gram: Tensor) -> Tensor:
         """Of a user's coordinates, from the sum of outer products of regressors; (..., k, k)."""
@@ -281,7 +239,7 @@ class CollaborativeInputs(nn.Module):
     # Adding
 
     def event_sums(
-        self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor
+        self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor | int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What each event adds to gram, moment, levels and recent; (...) to (..., *).
 
@@ -292,7 +250,7 @@ class CollaborativeInputs(nn.Module):
         return x[..., :, None] * x[..., None, :], moment, onehot, recent
 
     def plain_sums(
-        self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor
+        self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor | int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The items' regressors, and what each event adds to moment, levels and recent."""
         x = self.design[fold, items]
@@ -312,37 +270,42 @@ class CollaborativeInputs(nn.Module):
         rows[..., self.head] = known
         return rows
 
-    def pairs(self, matrix: Tensor, fold: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Entries of one of the matrices: (u,), (u, a), (u, b) to (u, a, b)."""
+    def pairs(self, matrix: Tensor, fold: Tensor | int, rows: Tensor, columns: Tensor) -> Tensor:
+        """Entries of one of the matrices: (u,) or that of all, (u, a), (u, b) to (u, a, b)."""
         row, column = self.place[rows][:, :, None], self.place[columns][:, None, :]
-        found = matrix[fold[:, None, None], row.clamp(min=0), column.clamp(min=0)]
+        fold = fold if isinstance(fold, int) else fold[:, None, None]
         if len(self.head) == self.base.shape[1]:
-            return found
+            return matrix[fold, row, column]
+        found = matrix[fold, row.clamp(min=0), column.clamp(min=0)]
         return found * ((row >= 0) & (column >= 0))
 
     def add(
         self, statistics: Statistics, rows: Tensor, items: Tensor, levels: Tensor, values: Tensor
-    ) -> None:
-        """Add one event to each of these users (in place); one fold in use."""
-        sums = self.plain_sums(items, levels, values, torch.zeros_like(items))
-        x, moment, onehot, recent = sums
+    ) -> Tensor:
+        """Add one event to each of these users (in place); one fold in use.
+
+        Returns:
+            The value of each beyond the item's base, shape (m,).
+        """
+        x, moment, onehot, recent = self.plain_sums(items, levels, values, 0)
         # Sherman & Morrison 1950: the inverse of a sum with one outer product.
-        turned = torch.bmm(statistics.covariance.index_select(0, rows), x[..., None])  # (m, k, 1)
+        covariance = statistics.covariance.index_select(0, rows)
+        turned = torch.bmm(covariance, x[..., None])  # (m, k, 1)
         shrunk = turned / (1 + torch.bmm(x[:, None], turned))
-        statistics.covariance.index_add_(0, rows, torch.bmm(shrunk, turned.mT), alpha=-1)
-        statistics.moment.index_add_(0, rows, moment)
-        statistics.levels.index_add_(0, rows, onehot)
-        faded = statistics.recent.index_select(0, rows) * self.decays
-        statistics.recent.index_copy_(0, rows, faded + recent[..., None])
-        met = statistics.met.index_select(0, rows) * self.decays[:, None]
-        statistics.met.index_copy_(0, rows, met + x[:, None, -TEXT_AXES:])
-        size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else max(1, len(rows))
-        for some, met_by in zip(rows.split(size), items.split(size), strict=True):
-            self._add_scores(statistics, some, met_by)
-        at = statistics.count[rows]
-        statistics.reserve(int(at.max()) + 1)
-        statistics.items[rows, at], statistics.given[rows, at] = items, levels
-        statistics.count[rows] = at + 1
+        covariance.baddbmm_(shrunk, turned.mT, alpha=-1)
+        statistics.covariance.index_copy_(0, rows, covariance)
+        statistics.sums.index_add_(0, rows, torch.cat([moment, onehot], 1))
+        fading = statistics.fading.index_select(0, rows).mul_(self.decays)
+        fading += torch.cat([recent, x[:, -self.axes :]], 1)[..., None]
+        statistics.fading.index_copy_(0, rows, fading)
+        size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else len(rows)
+        if len(rows) <= size:
+            self._add_scores(statistics, rows, items)
+        else:
+            for some, met_by in zip(rows.split(size), items.split(size), strict=True):
+                self._add_scores(statistics, some, met_by)
+        statistics.append(rows, items, levels)
+        return recent[:, 0]
 
     def _add_scores(self, statistics: Statistics, rows: Tensor, items: Tensor) -> None:
         place = self.place[items]
@@ -366,6 +329,7 @@ class CollaborativeInputs(nn.Module):
         age = (lengths[:, None] - 1 - place).clamp(min=0)
         gram, moment, onehot, recent = self.event_sums(items, levels, level_values, fold)
         fading = weight[..., None] * self.decays ** age[..., None]  # (users, width, decays)
+        axes = self.design[fold, items][..., -self.axes :]
         known = (self.place[items] >= 0) & used
         rows = self.place[items].clamp(min=0)
         forgotten = known * FORGETTING ** age.to(weight.dtype)
@@ -378,10 +342,8 @@ class CollaborativeInputs(nn.Module):
             coming = ease.clone()
         return Statistics(
             covariance=self.covariance((gram * weight[..., None, None]).sum(1)),
-            moment=(moment * weight[..., None]).sum(1),
-            levels=(onehot * weight[..., None]).sum(1),
-            recent=torch.einsum("uwc,uwd->ucd", recent, fading),
-            met=torch.einsum("uwx,uwd->udx", self.design[fold, items][..., -TEXT_AXES:], fading),
+            sums=(torch.cat([moment, onehot], -1) * weight[..., None]).sum(1),
+            fading=torch.einsum("uwc,uwd->ucd", torch.cat([recent, axes], -1), fading),
             ease=ease,
             coming=coming,
             items=items,

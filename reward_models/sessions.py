@@ -13,6 +13,8 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from audience.reward_models.histories import Histories
+from audience.reward_models.incremental import Past
+from audience.reward_models.parts import LEAST, one_thread, part_count, side_by_side
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.users import (
     CHOICE,
@@ -54,8 +56,15 @@ class BertSessions:
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
         if len(slots):
-            memo = self._users.start_memo(self.assumptions.popularity_discount)
-            memo.begin(self.states, self._tensor(slots), histories)
+            memo, rows = (
+                self._users.start_memo(self.assumptions.popularity_discount),
+                self._tensor(slots),
+            )
+            if len(slots) >= LEAST:  # many are encoded for the first time
+                memo.begin(self.states, rows, histories)
+                return
+            with one_thread(rows.device):
+                memo.begin(self.states, rows, histories)
 
     @torch.inference_mode()
     def respond(
@@ -65,24 +74,21 @@ class BertSessions:
         active: NDArray[np.bool_],
     ) -> Response:
         """Show every active slot its slate; draw the response; remember it as history."""
-        live = np.flatnonzero(active)
-        none = np.full(len(slates), -1, np.int64)
-        choice, accept = none.copy(), np.zeros(len(slates))
-        choice[live], accept[live] = self._choose(live, slates[live], uniforms[live, CHOICE])
-        rows = np.flatnonzero(choice >= 0)
-        item, level = none.copy(), none.copy()
-        dwell, disagreement = np.full(len(slates), np.nan), np.zeros(len(slates))
-        item[rows] = slates[rows, choice[rows]]
-        hazard = np.zeros(len(slates))
-        before = self._before(live)
-        if len(rows):
-            drawn = self._react(rows, item[rows], uniforms[rows])
-            level[rows], dwell[rows], disagreement[rows] = drawn
-        hazard[live] = self._hazards(before, level[live])
-        if len(rows):
-            self._remember(rows, item[rows], level[rows])
-        leave = (uniforms[:, LEAVE] < hazard) & active
-        return Response(choice, item, level, leave, accept, dwell, disagreement)
+        live, device = np.flatnonzero(active), self.states.hidden.device
+        parts = np.array_split(live, part_count(len(live), device))
+        outside = np.exp(self.outside)
+        if len(parts) > 1:  # none of them may have to move what all share
+            statistics = self.states.statistics
+            statistics.reserve(int(statistics.count.max()) + 1)
+        with one_thread(device):
+            answers = side_by_side(
+                lambda slots: self._answer(slots, slates[slots], uniforms[slots], outside), parts
+            )
+        found = Response.nothing(len(slates))
+        for slots, answer in zip(parts, answers, strict=True):
+            for name, values in vars(answer).items():
+                getattr(found, name)[slots] = values
+        return found
 
     @torch.inference_mode()
     def wander(self, slots: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -99,7 +105,7 @@ class BertSessions:
         drawn = torch.from_numpy(uniforms[:, :1]).to(below.device) * below[:, -1:]
         place = torch.searchsorted(below, drawn, right=True)[:, 0]
         items = place.clamp(max=below.shape[1] - 1).cpu().numpy()
-        before = self._before(slots)
+        before = self._before(self._tensor(slots))
         levels = self.live(slots, items, uniforms[:, 1])
         return uniforms[:, 2] < self._hazards(before, levels)
 
@@ -119,8 +125,9 @@ class BertSessions:
         """
         columns = np.zeros((len(slots), DRAWS))
         columns[:, FEEDBACK] = uniforms
-        levels, _, _ = self._react(slots, items, columns)
-        self._remember(slots, items, levels)
+        rows, met = self._tensor(slots), self._tensor(items)
+        levels, _, _, past = self._react(rows, met, columns)
+        self._remember(rows, met, self._tensor(levels), past)
         return levels
 
     def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
@@ -138,27 +145,52 @@ class BertSessions:
         """Go on from a copy that `get_state` gave."""
         self.states = copy.deepcopy(state)
 
-    def _choose(
+    @torch.inference_mode()
+    def _answer(
         self,
         slots: NDArray[np.int64],
         slates: NDArray[np.int64],
         uniforms: NDArray[np.float64],
+        outside: float,
+    ) -> Response:
+        """The response of some slots alone, one row each; other slots are not touched."""
+        rows, found = self._tensor(slots), Response.nothing(len(slots))
+        found.choice[:], found.accept_probability[:] = self._choose(
+            rows, self._tensor(slates), uniforms[:, CHOICE], outside
+        )
+        before, some = self._before(rows), np.flatnonzero(found.choice >= 0)
+        if not len(some):
+            found.leave[:] = uniforms[:, LEAVE] < self._hazards(before, found.level)
+            return found
+        found.item[some] = slates[some, found.choice[some]]
+        choosers = rows if len(some) == len(rows) else rows[self._tensor(some)]
+        items = self._tensor(found.item[some])
+        levels, seconds, disagreement, past = self._react(choosers, items, uniforms[some])
+        found.level[some], found.dwell_seconds[some] = levels, seconds
+        found.disagreement[some] = disagreement
+        found.leave[:] = uniforms[:, LEAVE] < self._hazards(before, found.level)
+        self._remember(choosers, items, self._tensor(levels), past)
+        return found
+
+    def _choose(
+        self, rows: Tensor, slates: Tensor, uniforms: NDArray[np.float64], outside: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Luce's rule over the slate and the outside option: position or -1, P(something)."""
-        appeal = self.engine.appeals(self.states, self._tensor(slots), self._tensor(slates))
-        below = appeal.double().exp().cumsum(1).cpu().numpy()  # (slots, slate)
-        total = below[:, -1] + np.exp(self.outside)
+        """Luce's rule over the slate and nothing, of this weight: position or -1, P(something)."""
+        appeal = self.engine.appeals(self.states, rows, slates)
+        below = appeal.double().exp_().cumsum(1).cpu().numpy()  # (slots, slate)
+        total = below[:, -1] + outside
         choice = (below <= (uniforms * total)[:, None]).sum(1)
         return np.where(choice < slates.shape[1], choice, -1), below[:, -1] / total
 
     def _react(
-        self, rows: NDArray[np.int64], items: NDArray[np.int64], uniforms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Level, seconds and disagreement about the level, of one item a row, each (m,)."""
-        logits, features = self.engine.ask(
-            self.states, self._tensor(rows), self._tensor(items)[:, None]
-        )
-        shares = logits[:, 0].softmax(-1)  # (m, members, levels)
+        self, rows: Tensor, items: Tensor, uniforms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], Past | None]:
+        """Level, seconds and disagreement about the level, of one item a row, each (m,).
+
+        And what was looked up of the rows, for `_remember`.
+        """
+        asked = self.engine.ask(self.states, rows, items[:, None])
+        shares = asked.logits[:, 0].softmax(-1)  # (m, members, levels)
         below = shares.mean(1).double().cumsum(-1).cpu().numpy()
         level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1).astype(np.int64)
         expected = shares @ self._rewards  # (m, members)
@@ -166,16 +198,14 @@ class BertSessions:
         seconds = np.full(len(rows), np.nan)
         if "dwell" in self.learned:
             heads = self.engine.model.slates
-            mean, spread = heads.log_seconds(features[:, 0], self._tensor(level))
+            mean, spread = heads.log_seconds(asked.features[:, 0], self._tensor(level))
             noise = ndtri(np.clip(uniforms[:, DWELL], 1e-9, 1 - 1e-9))
             seconds = np.exp(mean.cpu().numpy() + spread.cpu().numpy() * noise)
-        return level, seconds, disagreement
+        return level, seconds, disagreement, asked.past
 
-    def _before(self, slots: NDArray[np.int64]) -> Tensor | None:
-        """The states of these slots, where leaving hangs on them."""
-        if "leave" not in self.learned:
-            return None
-        return self.engine.states(self.states, self._tensor(slots))
+    def _before(self, rows: Tensor) -> Tensor | None:
+        """The states of these rows, where leaving hangs on them."""
+        return self.engine.states(self.states, rows) if "leave" in self.learned else None
 
     def _hazards(self, before: Tensor | None, level: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of leaving after feedback of these levels, -1 where nothing was chosen."""
@@ -189,26 +219,22 @@ class BertSessions:
         asked = given.leave_after_choice is None, skips
         return np.where(np.where(level >= 0, *asked), learned.cpu().numpy(), hazard)
 
-    def _remember(
-        self, rows: NDArray[np.int64], items: NDArray[np.int64], levels: NDArray[np.int64]
-    ) -> None:
-        at, new = self._tensor(rows), (self._tensor(items), self._tensor(levels))
+    def _remember(self, rows: Tensor, items: Tensor, levels: Tensor, past: Past | None) -> None:
         cache, statistics = self.states.cache, self.states.statistics
-        full = cache.length[at] == cache.room
+        full = cache.length.index_select(0, rows) == cache.room
         if not bool(full.any()):
-            self.engine.add(self.states, at, *new)
+            self.engine.add(self.states, rows, items, levels, past=past)
             return
         room = ~full
-        self.engine.add(self.states, at[room], new[0][room], new[1][room])
-        again = at[full]  # their window overflows, and is cut anew
+        self.engine.add(self.states, rows[room], items[room], levels[room])
+        again = rows[full]  # their window overflows, and is cut anew
         count = statistics.count[again].cpu().numpy()
         statistics.reserve(int(count.max()) + 1)
         events, given = (t[again].cpu().numpy() for t in (statistics.items, statistics.given))
         row = np.arange(len(count))
-        fresh = full.cpu().numpy()
-        events[row, count], given[row, count] = items[fresh], levels[fresh]
+        events[row, count], given[row, count] = (t[full].cpu().numpy() for t in (items, levels))
         whole = Histories.from_padded(events, given, count + 1)
-        slots = rows[fresh]
+        slots = again.cpu().numpy()
         names = self.states.names[slots].astype(np.str_)
         whole = Histories(names, whole.offsets, whole.items, whole.levels)
         self.engine.encode(self.states, again, whole, self.states.noted[slots])

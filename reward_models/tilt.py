@@ -60,6 +60,13 @@ PAIRS = (
 _USER_SIDE = [OF_USER.index(of_user) for of_user, _ in PAIRS]
 _ITEM_SIDE = [OF_ITEM.index(of_item) for _, of_item in PAIRS]
 
+_CELLS = torch.tensor(_USER_SIDE) * len(OF_ITEM) + torch.tensor(_ITEM_SIDE)
+
+_REACHES = [2**31 if size is None else size for size in WINDOWS.values()]
+
+_MET = (OF_ITEM.index("popular"), OF_ITEM.index("liked"), len(OF_ITEM))
+"""Columns of MET among the traits of items and the feedback."""
+
 NEARNESS = 4
 """Features beside them: nearness of the text to the last and the recent items, EASE, followers."""
 
@@ -133,19 +140,17 @@ class ChoiceTilt(nn.Module):
 
     def context(self, statistics: Statistics, rows: Tensor) -> TiltContext:
         """What is known of some users (m,)."""
-        count = statistics.count[rows]
-        width = int(count.max()) if len(rows) else 0
-        events, given = statistics.items[rows, :width], statistics.given[rows, :width]
-        liked = OF_ITEM.index("liked")
-        met = [self.bases[events, 0], self.bases[events, liked], self.given[given]]
+        events, used = statistics.events(rows)
+        width, count = events.shape[1], statistics.count.index_select(0, rows)
+        given = self.given[statistics.given[:, :width].index_select(0, rows)]
+        met = torch.cat([self.bases[events], given[..., None]], -1)  # (m, width, traits + 1)
         age = count[:, None] - 1 - torch.arange(width, device=rows.device)
-        windows = []
-        for size in WINDOWS.values():
-            inside = (age >= 0) & (age < (width if size is None else size))
-            windows.append(inside / inside.sum(1, keepdim=True).clamp(min=1))
-        means = torch.stack(windows, 1) @ torch.stack(met, -1)  # (m, windows, met)
+        reach = torch.minimum(count[:, None], count.new_tensor(_REACHES))  # (m, windows)
+        inside = (age[:, None] < reach[..., None]) & used[:, None]  # (m, windows, width)
+        means = torch.bmm(inside.to(met.dtype), met) / reach.clamp(min=1)[..., None]
         length = 2 * (count.to(means.dtype).log1p() / 4 - 0.8)
-        of_user = [torch.ones_like(length)[:, None], length[:, None], means.mT.flatten(1)]
+        of_user = [torch.ones_like(length)[:, None], length[:, None]]
+        of_user += [means[..., column] for column in _MET]
         # Texts are looked up for the latest events alone.
         place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=rows.device)
         latest = events.gather(1, place.clamp(min=0))
@@ -156,11 +161,11 @@ class ChoiceTilt(nn.Module):
 
     def mixed(self, context: TiltContext) -> Tensor:
         """Weights of `bases` and `directions`, which add to the utilities; (m, sides)."""
-        table = self.weights.new_zeros(len(OF_USER), len(OF_ITEM))
-        table[_USER_SIDE, _ITEM_SIDE] = self.weights[: len(PAIRS)]
-        last, recent = self.weights[len(PAIRS) : len(PAIRS) + 2]
+        products, (last, recent) = len(PAIRS), self.weights[len(PAIRS) : len(PAIRS) + 2]
+        table = self.weights.new_zeros(len(OF_USER) * len(OF_ITEM))
+        table.index_copy_(0, _CELLS.to(table.device), self.weights[:products])
         text = 3 * (last * context.last + recent * context.recent)
-        return torch.cat([context.of_user @ table, text], -1)
+        return torch.cat([context.of_user @ table.view(len(OF_USER), -1), text], -1)
 
     def gates(self) -> Tensor:
         """What is added to the weights of EASE and followers, shape (2,)."""

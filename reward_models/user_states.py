@@ -21,12 +21,10 @@ class UserStates:
         cache: Keys and values of the summary and the window's events.
         interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
         hidden: Output of each row's latest event, shape (rows, d).
-        left: What the present state weighs the sides of items by; see `Choosing`, shape (rows,
-            sides).
-        gates: And how far EASE and followers expect them, shape (rows, 2).
-        normaliser: Logarithm of the sum over the catalogue that makes the utilities of the
-            present state probabilities, shape (rows,).
-        stale: Whether the state has changed since these three, shape (rows,), bool.
+        mixed: What the present state weighs the sides of items by (see `Choosing`), and how far
+            EASE and followers expect them, two numbers; and the logarithm of the sum over the
+            catalogue that makes its utilities probabilities; shape (rows, sides + 3).
+        stale: Whether the state has changed since, shape (rows,), bool.
         names: Of the users, shape (rows,), str.
         noted: Their first events, those among which notes are looked up: notes are of real
             events, not of simulated ones with the same item, shape (rows,).
@@ -40,9 +38,7 @@ class UserStates:
     cache: Cache
     interests: Tensor
     hidden: Tensor
-    left: Tensor
-    gates: Tensor
-    normaliser: Tensor
+    mixed: Tensor
     stale: Tensor
     names: NDArray[np.object_]
     noted: NDArray[np.int64]

@@ -15,11 +15,10 @@ class Statistics:
     Attributes:
         covariance: Of the user's k coordinates given the events, in squared units of the
             noise, shape (users, k, k).
-        moment: Sum of regressors times (value - item base), shape (users, k).
-        levels: Events of each feedback level, shape (users, levels).
-        recent: Decayed sums of (value - item base), of 1, and of its square, shape (users, 3,
-            decays).
-        met: Decayed sums of the text axes of the items met, shape (users, decays, axes).
+        sums: Of regressors times (value - item base), and of events of each feedback level,
+            shape (users, k + levels).
+        fading: Decayed sums of (value - item base), of 1, of its square, and of the text axes of
+            the items met, shape (users, 3 + axes, decays).
         ease: EASE score of the items that EASE covers, shape (users, linear items).
         coming: Follower score of the same, shape (users, linear items).
         items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
@@ -28,10 +27,8 @@ class Statistics:
     """
 
     covariance: Tensor
-    moment: Tensor
-    levels: Tensor
-    recent: Tensor
-    met: Tensor
+    sums: Tensor
+    fading: Tensor
     ease: Tensor
     coming: Tensor
     items: Tensor
@@ -53,6 +50,19 @@ class Statistics:
         names = [field.name for field in fields(self)]
         return Statistics(**{name: getattr(self, name).index_select(0, rows) for name in names})
 
+    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """`sums` and `fading` of users (m,)."""
+        return self.sums.index_select(0, rows), self.fading.index_select(0, rows)
+
+    def append(self, rows: Tensor, items: Tensor, levels: Tensor) -> None:
+        """One event more for each of the users (m,), whose sums are added elsewhere."""
+        at = self.count.index_select(0, rows)
+        self.reserve(int(at.max()) + 1)
+        cell = torch.add(at, rows, alpha=self.items.shape[1])
+        self.items.view(-1).index_copy_(0, cell, items)
+        self.given.view(-1).index_copy_(0, cell, levels)
+        self.count.index_copy_(0, rows, at + 1)
+
     def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
         """Whether users (m,) met these items (m, k) before; (m, k), bool."""
         events, used = self.events(rows)
@@ -66,22 +76,11 @@ class Statistics:
         used = torch.arange(width, device=rows.device) < count[:, None]
         return self.items[:, :width].index_select(0, rows), used
 
-    def without_consumed(
-        self, utilities: Tensor, rows: Tensor, place: Tensor | None = None
-    ) -> Tensor:
-        """Utilities (m, columns), in place -inf for the items that the users (m,) met.
-
-        Args:
-            utilities: One column an item.
-            rows: The users.
-            place: Column of each item of the catalogue, -1 for none; None for its own index.
-        """
-        column, used = self.events(rows)
-        if place is not None:
-            column = place[column]
-            used = used & (column >= 0)
+    def without_consumed(self, utilities: Tensor, rows: Tensor) -> Tensor:
+        """Utilities (m, items), in place -inf for the items that the users (m,) met."""
+        events, used = self.events(rows)
         at = torch.nonzero(used)[:, 0]
-        utilities[at, column[used]] = -torch.inf
+        utilities[at, events[used]] = -torch.inf
         return utilities
 
     def reserve(self, width: int) -> None:
@@ -99,14 +98,14 @@ class Known:
 
     Attributes:
         covariance: As in `Statistics`, given the events before, shape (..., k, k).
-        moment: Shape (..., k).
-        levels: Shape (..., levels).
-        recent: Shape (..., 3, decays).
-        met: Shape (..., decays, axes).
+        moment: Sum of regressors times (value - item base), shape (..., k).
+        levels: Events of each feedback level, shape (..., levels).
+        recent: Decayed sums of (value - item base), of 1, and of its square, shape (..., 3,
+            decays).
+        met: Decayed sums of the text axes of the items met, shape (..., decays, axes).
         opinion: Of the asked item's neighbours among the events: sums of similarity times
             residual, and of similarity, shape (..., n, 2).
-        ease: EASE score of the asked item, shape (..., n).
-        coming: Its follower score, shape (..., n).
+        scores: EASE and follower score of the asked item, shape (..., n, 2).
     """
 
     covariance: Tensor
@@ -115,5 +114,4 @@ class Known:
     recent: Tensor
     met: Tensor
     opinion: Tensor
-    ease: Tensor
-    coming: Tensor
+    scores: Tensor

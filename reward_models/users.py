@@ -102,6 +102,20 @@ class Response:
     dwell_seconds: NDArray[np.float64]
     disagreement: NDArray[np.float64]
 
+    @classmethod
+    def nothing(cls, slots: int) -> Response:
+        """That of slots which take no part; of arrays that may be filled in."""
+        none, zeros = np.full(slots, -1, np.int64), np.zeros(slots)
+        return cls(
+            none,
+            none.copy(),
+            none.copy(),
+            np.zeros(slots, np.bool_),
+            zeros,
+            np.full(slots, np.nan),
+            zeros.copy(),
+        )
+
 
 class Sessions(Protocol):
     """A block of running sessions, one a slot.

@@ -1,0 +1,85 @@
+"""Work on many users in parts side by side, one thread each, instead of sharing every product.
+
+A step of many users is some hundred small sums and products. Where threads share each of them,
+they wait for each other as many times, and one that has lost its core stops the others; in parts
+they meet once a step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LEAST = 128
+"""Users of a part, at least: with fewer a step is calls more than sums, and Python makes the calls
+of one part after those of another."""
+
+
+def part_count(users: int, device: torch.device) -> int:
+    """In how many parts so many users are best worked on."""
+    if device.type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), users // LEAST))
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Let torch compute in this thread alone meanwhile; nothing where users live on a GPU."""
+    whole = torch.get_num_threads()
+    if whole == 1 or device.type != "cpu":
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(whole)
+
+
+def side_by_side(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """What `work` gives for each part; the first is done here, the others by helpers.
+
+    Args:
+        work: Must change nothing that the other parts read or change.
+        parts: One or several.
+    """
+    others = [_helpers(len(parts) - 1).submit(work, part) for part in parts[1:]]
+    try:
+        first = work(parts[0])
+    finally:  # nobody goes on while others still work
+        for other in others:
+            other.exception()
+    return [first, *(other.result() for other in others)]
+
+
+@cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """This many threads, in each of which torch computes alone."""
+    whole = torch.get_num_threads()
+    begun = Barrier(count)
+
+    def begin() -> None:
+        torch.get_num_threads()  # else the first sum sets what all threads begin with
+        torch.set_num_threads(1)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(count, "audience-users")
+    for thread in [pool.submit(begin) for _ in range(count)]:
+        thread.result()
+    # What each was told holds for it alone, but for threads yet to come.
+    torch.set_num_threads(whole)
+    return pool
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_helpers.cache_clear)

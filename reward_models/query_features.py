@@ -1,0 +1,125 @@
+"""Features of a query: what is known of the feedback on an item before it is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from audience.reward_models.user_statistics import Known
+
+if TYPE_CHECKING:
+    from audience.reward_models.inputs import CollaborativeInputs
+
+LEVEL_PRIOR = 5.0
+"""Pseudo-events with the log's mix of levels that a level histogram starts from."""
+
+BIAS_PRIOR = 5.0
+"""Pseudo-events at 0 that a user's mean residual and its spread are shrunk by."""
+
+NEIGHBOUR_PRIOR = 1.0
+"""Similarity of a neighbour without opinion."""
+
+
+def feature_count(decays: int, axes: int, levels: int) -> int:
+    """Length of a query's features."""
+    return 17 + 2 * decays + axes + 2 * levels
+
+
+def item_features(inputs: CollaborativeInputs, fold: Tensor | int, items: Tensor) -> Tensor:
+    """Those that hang on the item alone: they are looked up where sessions run.
+
+    Args:
+        inputs: What they are taken from.
+        fold: Fold of each item, of their shape, or of all.
+        items: Shape (...).
+
+    Returns:
+        Shape (..., 1 + 2 + levels): the item's base, spread and frequency, log odds of levels.
+    """
+    mean, std = inputs.unit
+    base = (inputs.base[fold, items] - mean) / std
+    of_item = inputs.item_facts[fold, items], inputs.item_levels[fold, items]
+    return torch.cat([base[..., None], *of_item], -1)
+
+
+def query_features(
+    inputs: CollaborativeInputs,
+    known: Known,
+    regressors: Tensor,
+    of_item: Tensor,
+    noise: Tensor,
+    floors: Tensor,
+    timed: Tensor | None = None,
+) -> Tensor:
+    """All features of a query.
+
+    Args:
+        inputs: What they are taken from.
+        known: Of the user's earlier events, shapes (..., n, *) and (..., *).
+        regressors: Of the items asked about, shape (..., n, k).
+        of_item: Their `item_features`, shape (..., n, *).
+        noise: Of the ALS, broadcasts to (..., n, 1).
+        floors: Of EASE and followers, broadcast to (..., n, 2).
+        timed: Whether the events stand in time order, shape (...), bool: else nothing is recent.
+            None: all do.
+
+    Returns:
+        Shape (..., n, n_features): the ALS estimate and its standard deviation, the item's
+        base, spread and frequency, the neighbours' opinion and weight, how far the item was
+        to be expected, what its text is about and how near that is to what was met of late,
+        the user's bias, spread, number of events and recent residuals, log
+        odds of levels of item and user.
+    """
+    std, covariance = inputs.unit[1], known.covariance
+    taste = (covariance @ known.moment[..., None]) / std  # (..., k, 1)
+    sums, counts, squares = known.recent.unbind(-2)  # (..., decays), the last without decay
+    flag = None if timed is None else timed.to(std.dtype)[..., None]  # (..., 1)
+    count, seen = counts[..., -1:], counts + 1
+    shrunk = count + BIAS_PRIOR
+    own = sums[..., -1:] / shrunk / std
+    bias = taste[..., 0, :]  # (..., 1)
+    mood = sums[..., :-1] / seen[..., :-1] / std
+    met = known.met / seen[..., None]  # what was met of late, shrunk to nothing
+    scores = known.scores
+    if flag is not None:
+        mood, met = mood * flag, met * flag[..., None]
+        scores = scores * torch.cat([torch.ones_like(flag), flag], -1)[..., None, :]
+    levels = known.levels + LEVEL_PRIOR * inputs.level_shares
+    of_user = torch.cat(
+        [
+            bias,
+            own,
+            ((squares[..., -1:] / std**2 + BIAS_PRIOR) / shrunk).sqrt(),
+            count.log1p() / 4,
+            torch.ones_like(count) if flag is None else flag,
+            mood,
+            own,
+            (levels / (levels.sum(-1, keepdim=True) * inputs.level_shares)).log(),
+        ],
+        -1,
+    )
+    base, axes = of_item[..., :1], regressors[..., -inputs.axes :]
+    estimate = base + regressors @ taste
+    variance = ((regressors @ covariance) * regressors).sum(-1, keepdim=True).clamp_(min=0)
+    opinion, near = known.opinion.split(1, -1)
+    of_both = [
+        estimate,
+        variance.sqrt() * (noise / std),
+        base,
+        estimate * bias[..., None, :],
+        (opinion / std - own[..., None, :] * near) / (near + NEIGHBOUR_PRIOR),
+        near.log1p(),
+        scores,
+        over(scores, floors),
+        axes,
+        axes @ met.transpose(-1, -2),
+        of_item[..., 1:],
+    ]
+    return torch.cat([*of_both, of_user[..., None, :].expand(*of_item.shape[:-1], -1)], -1)
+
+
+def over(scores: Tensor, floors: Tensor) -> Tensor:
+    """Logarithms of scores of EASE or followers over their floors, at least 0; they broadcast."""
+    return (scores / floors.clamp(min=1e-9)).clamp_(min=1).log_()
