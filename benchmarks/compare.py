@@ -193,6 +193,7 @@ class _Run:
     ) -> dict[str, Any]:
         judges = summary(self._competences, self._kin) if self._competences else None
         results = results_of(self._outcomes, judges, grid, correlations) | self._told
+        results["no_replay"] = self._seeds[0].worlds.no_replay
         results["complete"] = complete
         write_json(Path(self._settings.out) / "results.json", results)
         return results

@@ -15,7 +15,7 @@ from audience.agents.evaluation import Evaluation
 from audience.benchmarks.paired import difference, figures, return_figures, returns_of
 from audience.benchmarks.roster import Kind
 from audience.benchmarks.verdict import verdict
-from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR, TRUTH
 
 FIGURES = ("session_length", "like_rate", "acceptance", "coverage", "gini")
 """Figures of `Evaluation.summary` beside the return; of several seeds, their mean."""
@@ -244,7 +244,7 @@ def screen(results: Mapping[str, Any]) -> Table:
 def _worlds(results: Mapping[str, Any]) -> list[str]:
     """The worlds that test users were met in, as some agent names them."""
     named = dict.fromkeys(key for agent in results["agents"].values() for key in agent)
-    return [key for key in named if key in (SIMULATOR, REPLAY) or key.startswith(JUDGE)]
+    return [key for key in named if key in (SIMULATOR, TRUTH, REPLAY) or key.startswith(JUDGE)]
 
 
 def _interval(found: Mapping[str, float], form: str) -> str:

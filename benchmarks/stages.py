@@ -83,7 +83,7 @@ class Stages:
     @cached_property
     def assumed(self) -> list[Setting]:
         """The settings of the assumptions that champions are valued under."""
-        return settings_of(self.settings.assumptions, self.settings.budget.grid)
+        return settings_of(self.settings.told, self.settings.budget.grid)
 
     def turned(self, name: str, world: str, row: int) -> Evaluation:
         """An agent's sessions in a judge under one of the `assumed` settings."""
@@ -143,7 +143,7 @@ class Stages:
 
         Args:
             name: Of the agent.
-            world: SIMULATOR, INNER, REPLAY, or JUDGE and a class.
+            world: SIMULATOR, INNER, REPLAY, TRUTH, or JUDGE and a class.
             population: "validation" or "test".
             assumptions: Other assumptions than the comparison's own, which the agent was made
                 under.
@@ -157,7 +157,7 @@ class Stages:
             "agent": self._trained(name),
             "population": population,
             "sessions_per_user": wanted,
-            "assumptions": dataclasses.asdict(assumptions or training.assumptions),
+            "assumptions": dataclasses.asdict(assumptions or self.worlds.assumptions_of(world)),
         }
         label = _label(assumptions)
         path = self._out / "sessions" / f"{name}-{world}-{population}{label}.npz"
@@ -167,9 +167,7 @@ class Stages:
             return kept
         agent = _fresh(self.agent(name))
         self._say(f"{name} meets the {population} users: {world}{label}")
-        settings = dict(training.env_kwargs)
-        if assumptions is not None:
-            settings |= dataclasses.asdict(assumptions)
+        settings = training.env_kwargs | record["assumptions"]
         if world == REPLAY:
             settings |= {"step_limit": PICKS, "history_size": START_EVENTS + training.step_limit}
         users = self.worlds.users_of(world)

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from audience.benchmarks.files import read_json
 from audience.benchmarks.judging import fitted, judge_in
 from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.scripted_truth import SEED, truth_of
 from audience.benchmarks.settings import CompareSettings
-from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR, TRUTH
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
@@ -22,8 +23,9 @@ from audience.reward_models.judges import JUDGES, Judge
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.replay import ReplayUsers
+from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.splits import Half
-from audience.reward_models.users import UserModel
+from audience.reward_models.users import Assumptions, UserModel
 
 HALF: Literal["a"] = "a"
 """The users who are fitted on: the other half is kept for the judges."""
@@ -61,7 +63,14 @@ class Worlds:
     @property
     def opened(self) -> list[str]:
         """The worlds that no agent was made in: judges of the other half, and real users."""
-        return [*(f"{JUDGE}{kind}" for kind in JUDGES), *([REPLAY] if self.replay else [])]
+        judges = [f"{JUDGE}{kind}" for kind in JUDGES]
+        truth = [TRUTH] if self.settings.scripted else []
+        return [*judges, *truth, *([REPLAY] if self.replay else [])]
+
+    def assumptions_of(self, world: str) -> Assumptions:
+        """What the users of a world are told of the answer to a slate."""
+        judge = world == INNER or world.startswith(JUDGE)
+        return self.settings.told if judge else self.settings.assumptions
 
     def users_of(self, world: str) -> UserModel:
         """Whom an agent meets in a world."""
@@ -70,11 +79,13 @@ class Worlds:
         if world == REPLAY:
             assert self.replay is not None
             return self.replay
+        if world == TRUTH:
+            return truth_of(ScriptedUsers(seed=SEED), self.simulator)
         return self.judge(*self._kind_of(world))
 
     def digest(self, world: str) -> str | None:
         """Hash of the users of a world, None where nothing is fitted."""
-        if world == REPLAY:
+        if world in (REPLAY, TRUTH):
             return None
         self.users_of(world)
         fitted_at = self.out / "users"
@@ -127,16 +138,27 @@ class Worlds:
         """The judge inside the simulator's half."""
         return self.judge(HALF, self.settings.inner_judge)
 
-    @cached_property
+    @property
     def replay(self) -> ReplayUsers | None:
         """Real users, where they have events enough and slates hold one item."""
+        return self._replayed[0]
+
+    @property
+    def no_replay(self) -> str | None:
+        """Why nobody is replayed, None where somebody is."""
+        return self._replayed[1]
+
+    @cached_property
+    def _replayed(self) -> tuple[ReplayUsers | None, str | None]:
         if self.settings.slate_size > 1:
-            return None
+            return None, "real feedback is on single items, and slates hold several"
         try:
             users = ReplayUsers(self.data.catalogue, self.data.scale, self.data.histories)
-        except ValueError:
-            return None
-        return users if len(users.starts("test")) else None
+        except ValueError as error:
+            return None, str(error)
+        if not len(users.starts("test")):
+            return None, "no test user has events enough"
+        return users, None
 
     @cached_property
     def own_half(self) -> QualityData:
@@ -150,7 +172,7 @@ class Worlds:
 
     def forget(self) -> None:
         """Free the memory; whatever is asked for later is loaded again."""
-        for name in ("simulator", "replay", "own_half", "_other_half"):
+        for name in ("simulator", "_replayed", "own_half", "_other_half"):
             self.__dict__.pop(name, None)
         self._judges.clear()
 
