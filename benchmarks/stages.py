@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from audience.agents.base import ScoringAgent
+from audience.agents.diversified import DiversifiedAgent
 from audience.agents.evaluation import Evaluation, evaluate
 from audience.agents.saving import load_agent, save_agent
 from audience.agents.training import TrainSettings
@@ -90,6 +91,12 @@ class Stages:
         assumptions, sessions = self.assumed[row].assumptions, self.settings.budget.grid_sessions
         return self.sessions(name, world, assumptions=assumptions, per_user=sessions)
 
+    def varied(self, name: str, world: str, weight: float) -> Evaluation:
+        """An agent's sessions when it is re-ranked with this weight on diversity."""
+        return self.sessions(
+            name, world, per_user=self.settings.budget.grid_sessions, diversity=weight
+        )
+
     @cached_property
     def known(self) -> Known:
         """What is known of the items and the test users."""
@@ -138,6 +145,7 @@ class Stages:
         population: Population = "test",
         assumptions: Assumptions | None = None,
         per_user: int | None = None,
+        diversity: float = 0.0,
     ) -> Evaluation:
         """Sessions of every user of the population with the agent.
 
@@ -148,6 +156,8 @@ class Stages:
             assumptions: Other assumptions than the comparison's own, which the agent was made
                 under.
             per_user: Sessions of each test user; by default as many as the settings say.
+            diversity: Weight with which the agent is re-ranked, see `DiversifiedAgent`; 0: the
+                agent itself.
         """
         training = self.world.training
         wanted = self._sessions_of(world, population, per_user)
@@ -159,13 +169,17 @@ class Stages:
             "sessions_per_user": wanted,
             "assumptions": dataclasses.asdict(assumptions or self.worlds.assumptions_of(world)),
         }
-        label = _label(assumptions)
+        label = _label(assumptions) + (f"-diversity-{diversity:g}" if diversity else "")
+        if diversity:
+            record["diversity"] = diversity
         path = self._out / "sessions" / f"{name}-{world}-{population}{label}.npz"
         kept = load_sessions(path, record)
         if kept is not None:
             self._say(f"{name}, {population} users, {world}: reused: {path}")
             return kept
         agent = _fresh(self.agent(name))
+        if diversity:
+            agent = self._diversified(name, agent, diversity)
         self._say(f"{name} meets the {population} users: {world}{label}")
         settings = training.env_kwargs | record["assumptions"]
         if world == REPLAY:
@@ -229,6 +243,17 @@ class Stages:
         if name not in self._agents:
             self._agents[name] = self._kept(name) or self._made(name)
         return self._agents[name]
+
+    def _diversified(self, name: str, agent: Any, weight: float) -> DiversifiedAgent:
+        """An agent re-ranked; of a trained one, its policy's scores."""
+        scorer = agent
+        if ROSTER[name].kind == "rl":
+            from audience.agents.trained import load_trained  # torch only where needed
+
+            scorer = load_trained(self.world.directory(name), self.settings.device)[0]
+        vectors = self.known.vectors
+        assert vectors is not None  # asked for only where there are texts
+        return DiversifiedAgent(scorer, vectors, weight, self.settings.slate_size)
 
     def _trained(self, name: str) -> str | None:
         """Hash of a trained agent; the others follow from the record."""

@@ -30,6 +30,9 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
     grid = turning(settings, ("ppo", "ease"), rows=7)
     assert len(set(grid)) == len(grid) == 2 * len(JUDGES) * 2 * 7
     assert Cell(1, "grid", ("ease", "judge_als", 6)) in grid
+    varied = turning(settings, ("ease",), rows=0, weights=(1.0, 2.0))
+    assert {cell.kind for cell in varied} == {"front"} and len(varied) == 2 * 3 * 2
+    assert Cell(0, "front", ("ease", "simulator", 2.0)) in varied
 
 
 def test_without_processes_all_is_left_to_whoever_asks() -> None:
