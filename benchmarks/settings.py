@@ -27,7 +27,8 @@ class Preset:
         num_envs: Users who are recommended to at a time in training.
         evaluations: Evaluations on validation users on the way.
         sessions: Sessions of each test user in the simulator.
-        judge_sessions: The same in each judge.
+        judge_sessions: The same in each judge, and about as many sessions in the inner judge, in
+            which few validation users live more of them each.
         grid: Other assumptions that the champions are valued under: one changed at a time
             ("each"), or all together ("product").
         grid_sessions: Sessions of each test user under each of them.

@@ -202,7 +202,8 @@ class Stages:
         budget = self.settings.budget
         wanted = per_user
         if wanted is None:
-            wanted = budget.judge_sessions if world.startswith(JUDGE) else budget.sessions
+            judge = world == INNER or world.startswith(JUDGE)
+            wanted = budget.judge_sessions if judge else budget.sessions
         if population == "validation":  # about as many sessions of fewer users
             users = self.worlds.simulator
             test, few = (len(users.starts(p).at_least(1)) for p in ("test", "validation"))
