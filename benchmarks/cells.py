@@ -23,7 +23,7 @@ from audience.benchmarks.worlds import HALF, OTHER
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 
-Kind = Literal["users", "judge", "agent", "competence", "masked", "grid", "front"]
+Kind = Literal["users", "judge", "agent", "witnesses", "competence", "masked", "grid", "front"]
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -34,10 +34,10 @@ class Cell:
 
     Attributes:
         seed: The seed.
-        kind: `users`: the fit of the simulator; `judge`: of a judge; `agent`: an agent and all its
-            sessions; `competence`: of the judges; `masked`: values under replay's masks; `grid`: an
-            agent's sessions in a judge under one setting of the assumptions; `front`: those of an
-            agent re-ranked for diversity.
+        kind: `users`: the fit of the simulator; `judge`: of a judge; `witnesses`: of those;
+            `agent`: an agent and all its sessions; `competence`: of the judges; `masked`: values
+            under replay's masks; `grid`: an agent's sessions in a judge under one setting of the
+            assumptions; `front`: those of an agent re-ranked for diversity.
         of: Half and class of a judge; name of an agent; or name, world, and row of the grid or
             weight of diversity.
     """
@@ -92,6 +92,8 @@ def making(settings: CompareSettings) -> Iterator[list[Cell]]:
         *(Cell(seed, "users") for seed in seeds),
         *(Cell(seed, "judge", of) for seed in seeds for of in judges),
     ]
+    if any(ROSTER[name].witnesses for name in settings.names):
+        yield [Cell(seed, "witnesses") for seed in seeds]
     slow = [name for name in settings.names if ROSTER[name].simulates]
     rest = [name for name in settings.names if name not in slow]
     slow.sort(key=lambda name: ROSTER[name].kind != "rl")  # training, then asking the model
@@ -142,6 +144,8 @@ class _Runner:
             _ = stages.worlds.simulator  # it is fitted when it is asked for
         elif cell.kind == "judge":
             stages.worlds.judge(*cell.of)
+        elif cell.kind == "witnesses":
+            _ = stages.worlds.witnesses
         elif cell.kind == "agent":
             stages.in_half_a(*cell.of)
             stages.opened(*cell.of)

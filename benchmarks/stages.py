@@ -237,6 +237,7 @@ class Stages:
             budget.tuning,
             inner_judge=self.worlds.inner_judge,
             replay=replay if replay and len(replay.starts("validation")) else None,
+            checked=self.worlds.checked,
         )
 
     def agent(self, name: str) -> Any:

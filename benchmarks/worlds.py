@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from audience.benchmarks.files import read_json
-from audience.benchmarks.judging import fitted, judge_in
+from audience.benchmarks.files import read_json, write_json
+from audience.benchmarks.judging import NOTE, fitted, judge_in
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.scripted_truth import SEED, truth_of
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR, TRUTH
 from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.checked import CheckedUsers
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import fit, settings_of
@@ -26,11 +29,15 @@ from audience.reward_models.replay import ReplayUsers
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.splits import Half
 from audience.reward_models.users import Assumptions, UserModel
+from audience.reward_models.witnesses import fit_witness
 
 HALF: Literal["a"] = "a"
 """The users who are fitted on: the other half is kept for the judges."""
 
 OTHER: Literal["b"] = "b"
+
+WITNESSES = 3
+"""User models that check the simulator, where an agent asks for them; each costs a fit."""
 
 
 class Worlds:
@@ -98,16 +105,7 @@ class Worlds:
     @cached_property
     def simulator(self) -> UserModel:
         """The user model of this seed."""
-        directory = self.out / "users"
-        settings = FitSettings(
-            preset=self.settings.users_preset,
-            half=HALF,
-            seed=self.seed,
-            device=self.settings.device,
-            encoder=self.settings.encoder,
-            studies=False,  # judges are fitted here, and refits would take longer than the rest
-            out=str(directory),
-        )
+        directory, settings = self.out / "users", self._fit_settings
         if read_json(directory / "settings.json") == settings_of(self.log, settings):
             self._say(f"user model: reused: {directory}")
             return BertUserModel.from_pretrained(directory, device=settings.device)
@@ -116,6 +114,18 @@ class Worlds:
                 shutil.rmtree(self.out / name, ignore_errors=True)
         self._say(f"fitting the user model (preset {settings.preset})")
         return fit(self.log, settings)
+
+    @property
+    def _fit_settings(self) -> FitSettings:
+        return FitSettings(
+            preset=self.settings.users_preset,
+            half=HALF,
+            seed=self.seed,
+            device=self.settings.device,
+            encoder=self.settings.encoder,
+            studies=False,  # judges are fitted here, and refits would take longer than the rest
+            out=str(self.out / "users"),
+        )
 
     def judge(self, half: Half, kind: str) -> Judge:
         """A judge: of the other half for a verdict, of the simulator's for choices on the way."""
@@ -132,6 +142,32 @@ class Worlds:
                 self._say(f"judge {kind} of half {half}: reused: {directory}")
             self._judges[half, kind] = judge
         return self._judges[half, kind]
+
+    def checked(self, pessimism: float) -> UserModel:
+        """The simulator with witnesses, who are fitted when they are first asked for."""
+        users = self.simulator
+        if not isinstance(users, BertUserModel):
+            return users  # closed-form users are known
+        return CheckedUsers(users, self.witnesses, pessimism)
+
+    @cached_property
+    def witnesses(self) -> list[BertUserModel]:
+        """User models of other samples of the users that the simulator is fitted to."""
+        found = []
+        for number in range(WITNESSES):
+            directory = self.out / "witnesses" / str(number)
+            record = {key: self._record[key] for key in ("log", "versions", "seed")}
+            record = {**record, "number": number, "users": self.digest(SIMULATOR)}
+            if read_json(directory / NOTE) == json.loads(json.dumps(record)):
+                self._say(f"witness {number}: reused: {directory}")
+                found.append(BertUserModel.from_pretrained(directory, self.settings.device))
+                continue
+            self._say(f"fitting witness {number} of {WITNESSES}")
+            settings = dataclasses.replace(self._fit_settings, out=str(directory))
+            order = self.simulator.model.config.order  # type: ignore[attr-defined]
+            found.append(fit_witness(self.data, settings, order, number))
+            write_json(directory / NOTE, record)
+        return found
 
     @property
     def inner_judge(self) -> Judge:
@@ -172,7 +208,7 @@ class Worlds:
 
     def forget(self) -> None:
         """Free the memory; whatever is asked for later is loaded again."""
-        for name in ("simulator", "_replayed", "own_half", "_other_half"):
+        for name in ("simulator", "witnesses", "_replayed", "own_half", "_other_half"):
             self.__dict__.pop(name, None)
         self._judges.clear()
 

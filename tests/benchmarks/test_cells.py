@@ -35,6 +35,12 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
     assert Cell(0, "front", ("ease", "simulator", 2.0)) in varied
 
 
+def test_witnesses_are_fitted_before_the_agents_that_ask_them() -> None:
+    fits, witnesses, agents, _ = making(CompareSettings(agents="ease,greedy_pessimism", seeds=2))
+    assert witnesses == [Cell(0, "witnesses"), Cell(1, "witnesses")]
+    assert Cell(0, "users") in fits and Cell(1, "agent", ("greedy_pessimism",)) in agents
+
+
 def test_without_processes_all_is_left_to_whoever_asks() -> None:
     before = {name: os.environ.get(name) for name in THREADS}
     pool = Pool(0, CompareSettings(agents="random"), {}, time.time())

@@ -388,7 +388,7 @@ def test_cells_side_by_side_give_what_they_give_one_after_the_other(tmp_path: Pa
                 items=str(tmp_path / "items.csv"),
                 text="{text}",
                 preset="tiny",
-                agents="random,ease,greedy,ppo",
+                agents="random,ease,greedy,greedy_pessimism,ppo",
                 seeds=2,
                 out=str(tmp_path / str(jobs)),
                 jobs=jobs,
