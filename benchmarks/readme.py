@@ -10,7 +10,7 @@ from typing import Any
 
 from audience.benchmarks.files import read_json, write_text
 from audience.benchmarks.report_trust import command_of
-from audience.benchmarks.results import headings, rows
+from audience.benchmarks.results import headings, rows, said
 from audience.benchmarks.world_names import REPLAY, SIMULATOR
 
 BEGIN = "<!-- made by audience-bench table: do not edit by hand -->"
@@ -70,9 +70,7 @@ def put(text: str, made: str) -> str:
 
 def block(results: Mapping[str, Any]) -> str:
     """Command, table, verdict, and the figures that say how far to believe them."""
-    verdict = results["verdict"]
-    said = " ".join([verdict["sentence"], *verdict["grounds"]])
-    quote = textwrap.indent(_filled(said, WIDTH - 2), "> ")
+    quote = textwrap.indent(_filled(said(results), WIDTH - 2), "> ")
     parts = [_filled(_command(results)), "\n".join(_table(results)), quote]
     return "\n\n".join([*parts, _filled(_about(results))])
 

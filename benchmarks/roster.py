@@ -75,6 +75,7 @@ class Entry:
         model: Whether the simulator is inside it beside: it reads it, or learned from its users.
         member: The member of the simulator's ensemble that alone is its simulator; None: all.
         witnesses: Whether it asks witnesses, who have to be fitted.
+        cures: The agent whose exploits it is to do without.
     """
 
     kind: Kind
@@ -84,6 +85,7 @@ class Entry:
     model: bool = False
     member: int | None = None
     witnesses: bool = False
+    cures: str | None = None
 
     def simulator(self, users: UserModel) -> UserModel:
         """The users that it is made in: one of the ensemble's members alone, or all of them."""
@@ -230,7 +232,7 @@ ROSTER: dict[str, Entry] = {
     "thompson": Entry("bandit", _tuned("thompson")),
     "choice": Entry("reference", _choice, model=True),
     "greedy": Entry("reference", _greedy, model=True),
-    "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True),
+    "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True, cures="greedy"),
     "ppo": Entry("rl", _rl("ppo", "ppo")),
     "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
@@ -239,6 +241,7 @@ ROSTER: dict[str, Entry] = {
         "rl",
         _rl("ppo_pessimism", "ppo", warm=True, longer=LONG, checked=True, pessimism=PESSIMISM),
         witnesses=True,
+        cures="ppo_exploit",
     ),
     "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
     "a2c": Entry("rl", _rl("a2c", "a2c")),
