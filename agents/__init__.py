@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from audience.agents.callbacks import UsersCallback
     from audience.agents.distribution import PlackettLuceDistribution
+    from audience.agents.diversified import DiversifiedAgent
     from audience.agents.evaluation import Evaluation, evaluate
     from audience.agents.greedy import ChoiceAgent, GreedyAgent
     from audience.agents.policies import ItemScoringPolicy
@@ -47,6 +48,7 @@ __all__ = [
     "Agent",
     "BPRAgent",
     "ChoiceAgent",
+    "DiversifiedAgent",
     "EASEAgent",
     "EASEFeedbackAgent",
     "Evaluation",
@@ -99,6 +101,7 @@ _HOMES = {
     "EvaluationCallback": "watching",
     "UsersCallback": "callbacks",
     "PlackettLuceDistribution": "distribution",
+    "DiversifiedAgent": "diversified",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "GreedyAgent": "greedy",

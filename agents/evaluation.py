@@ -12,8 +12,8 @@ from scipy.stats import trim_mean
 
 from audience.agents.base import Agent
 from audience.agents.measures import coverage, gini
+from audience.agents.one_episode import OneEpisodeEnv
 from audience.envs.checks import one_of
-from audience.envs.vector import RecommendVectorEnv
 from audience.reward_models.users import POPULATIONS, Population, UserModel, load_users
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def evaluate(
     one_of("population", population, POPULATIONS)
     n_users = max(len(users.starts(population).at_least(1)), 1)  # the environment refuses none
     settings = {"mask_in_observation": True, **env_kwargs}
-    env = RecommendVectorEnv(
+    env = OneEpisodeEnv(
         n_users * sessions_per_user,
         users=users,
         population=population,
@@ -137,14 +137,17 @@ def evaluate(
     total, length, likes = np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
     recommended = np.full((n, env.step_limit, env.slate_size), -1, np.int64)
     chosen, levels = (np.full((n, env.step_limit), -1, np.int64) for _ in range(2))
+    actions = np.zeros((n, *(env.single_action_space.shape or ())), env.action_space.dtype)
     state, begins = None, np.ones(n, np.bool_)
     for step in range(env.step_limit):
-        actions, state = agent.predict(
-            observation, state=state, episode_start=begins, deterministic=deterministic
+        # An agent without memory need not be asked again for those who left.
+        asked = running if state is None else np.ones(n, np.bool_)
+        seen = {key: part[asked] for key, part in observation.items()}
+        actions[asked], state = agent.predict(
+            seen, state=state, episode_start=begins[asked], deterministic=deterministic
         )
         observation, reward, terminated, truncated, info = env.step(actions)
-        # A finished slot goes on to another session, which does not count.
-        total += np.where(running, reward, 0.0)
+        total += reward
         length += running
         likes += running & (info["choice"] >= 0) & likes_level[info["level"]]
         assert env.last_step is not None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audience.agents.base import Agent
-from audience.envs.vector import RecommendVectorEnv
+from audience.agents.one_episode import OneEpisodeEnv
 from audience.reward_models.users import UserModel
 
 KEPT = 3
@@ -79,7 +79,7 @@ class Trials:
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Returns (agents, slots) and user-steps (agents,): all agents at once, slots for each."""
         settings = {"mask_in_observation": True, **self.env_kwargs}
-        env = RecommendVectorEnv(
+        env = OneEpisodeEnv(
             len(agents) * slots,
             users=self.users,
             population="validation",
@@ -94,12 +94,12 @@ class Trials:
         actions = np.zeros((env.num_envs, *(env.single_action_space.shape or ())), np.int64)
         for _ in range(env.step_limit):
             for at, agent in enumerate(agents):
-                own = slice(at * slots, (at + 1) * slots)
-                if running[own].any():
+                own = at * slots + np.flatnonzero(running[at * slots : (at + 1) * slots])
+                if len(own):
                     seen = {key: value[own] for key, value in observation.items()}
                     actions[own] = agent.predict(seen, deterministic=True)[0]
             observation, reward, terminated, truncated, _ = env.step(actions)
-            total += np.where(running, reward, 0.0)
+            total += reward
             length += running
             running &= ~(terminated | truncated)
             if not running.any():

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from audience.benchmarks.fidelity_settings import FidelitySettings
+from audience.benchmarks.readme import TableSettings, table
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.speed_settings import SpeedSettings
 
@@ -18,9 +19,14 @@ TABLE_WIDTH = 132
 def main(arguments: list[str] | None = None) -> None:
     """Run a benchmark; see `audience-bench --help`."""
     try:
-        settings: CompareSettings | FidelitySettings | SpeedSettings
+        settings: CompareSettings | FidelitySettings | SpeedSettings | TableSettings
         settings = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareSettings, "fidelity": FidelitySettings, "speed": SpeedSettings},
+            {
+                "compare": CompareSettings,
+                "fidelity": FidelitySettings,
+                "speed": SpeedSettings,
+                "table": TableSettings,
+            },
             prog="audience-bench",
             description="Benchmarks of recommenders in simulated users.",
             args=arguments,
@@ -29,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
             _fidelity(settings)
         elif isinstance(settings, SpeedSettings):
             _speed(settings)
+        elif isinstance(settings, TableSettings):
+            print(table(settings))
         else:
             _compare(settings)
     except ValueError as error:  # a broken rule, in words; anything else deserves its traceback

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.stages import Stages
-from audience.benchmarks.world_names import JUDGE
+from audience.benchmarks.world_names import JUDGE, SIMULATOR
 from audience.benchmarks.worlds import HALF, OTHER
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 
-Kind = Literal["users", "judge", "agent", "competence", "masked", "grid"]
+Kind = Literal["users", "judge", "agent", "witnesses", "competence", "masked", "grid", "front"]
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -34,10 +34,12 @@ class Cell:
 
     Attributes:
         seed: The seed.
-        kind: `users`: the fit of the simulator; `judge`: of a judge; `agent`: an agent and all its
-            sessions; `competence`: of the judges; `masked`: values under replay's masks; `grid`: an
-            agent's sessions in a judge under one setting of the assumptions.
-        of: Half and class of a judge; name of an agent; or name, judge and row of the grid.
+        kind: `users`: the fit of the simulator; `judge`: of a judge; `witnesses`: of those;
+            `agent`: an agent and all its sessions; `competence`: of the judges; `masked`: values
+            under replay's masks; `grid`: an agent's sessions in a judge under one setting of the
+            assumptions; `front`: those of an agent re-ranked for diversity.
+        of: Half and class of a judge; name of an agent; or name, world, and row of the grid or
+            weight of diversity.
     """
 
     seed: int
@@ -90,6 +92,8 @@ def making(settings: CompareSettings) -> Iterator[list[Cell]]:
         *(Cell(seed, "users") for seed in seeds),
         *(Cell(seed, "judge", of) for seed in seeds for of in judges),
     ]
+    if any(ROSTER[name].witnesses for name in settings.names):
+        yield [Cell(seed, "witnesses") for seed in seeds]
     slow = [name for name in settings.names if ROSTER[name].simulates]
     rest = [name for name in settings.names if name not in slow]
     slow.sort(key=lambda name: ROSTER[name].kind != "rl")  # training, then asking the model
@@ -102,14 +106,27 @@ def making(settings: CompareSettings) -> Iterator[list[Cell]]:
     yield [Cell(seed, "competence") for seed in seeds] + [Cell(seed, "masked") for seed in seeds]
 
 
-def turning(settings: CompareSettings, champions: Sequence[str], rows: int) -> list[Cell]:
-    """The wave in which the champions meet the judges under other assumptions."""
+def turning(
+    settings: CompareSettings, champions: Sequence[str], rows: int, weights: Sequence[float] = ()
+) -> list[Cell]:
+    """The wave in which the champions meet the judges under other assumptions, and re-ranked.
+
+    Args:
+        settings: Of the comparison.
+        champions: Names of agents.
+        rows: Of the grid of assumptions.
+        weights: Of diversity; for these they meet the simulator, too.
+    """
+    judges = [f"{JUDGE}{kind}" for kind in JUDGES]
+    of = [
+        *(("grid", world, row) for world in judges for row in range(rows)),
+        *(("front", world, weight) for world in (SIMULATOR, *judges) for weight in weights),
+    ]
     return [
-        Cell(seed, "grid", (name, f"{JUDGE}{kind}", row))
+        Cell(seed, kind, (name, world, which))  # type: ignore[arg-type]
         for seed in range(settings.budget.seeds)
-        for kind in JUDGES
+        for kind, world, which in of
         for name in champions
-        for row in range(rows)
     ]
 
 
@@ -127,6 +144,8 @@ class _Runner:
             _ = stages.worlds.simulator  # it is fitted when it is asked for
         elif cell.kind == "judge":
             stages.worlds.judge(*cell.of)
+        elif cell.kind == "witnesses":
+            _ = stages.worlds.witnesses
         elif cell.kind == "agent":
             stages.in_half_a(*cell.of)
             stages.opened(*cell.of)
@@ -134,6 +153,8 @@ class _Runner:
             stages.competences()
         elif cell.kind == "masked":
             stages.masked()
+        elif cell.kind == "front":
+            stages.varied(*cell.of)
         else:
             stages.turned(*cell.of)
 

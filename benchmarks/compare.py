@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audience.agents.evaluation import Evaluation
 from audience.agents.training import VERSIONED
 from audience.agents.tuning import halves
 from audience.benchmarks.beyond import Known, beyond, segments_of
 from audience.benchmarks.cells import Pool, making, turning
 from audience.benchmarks.correlations import rank_correlations, under_masks
 from audience.benchmarks.files import read_json, write_json, write_text
+from audience.benchmarks.front import WEIGHTS, front
 from audience.benchmarks.judging import kin_of, summary
 from audience.benchmarks.paired import difference
 from audience.benchmarks.report import write_report
 from audience.benchmarks.results import Outcome, champion, markdown, results_of, write_summary
-from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.roster import ROSTER, Kind
 from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.stages import Stages
 from audience.benchmarks.world_names import JUDGE, SIMULATOR
@@ -37,6 +39,9 @@ from audience.reward_models.users import START_EVENTS
 
 VERSIONS = (*VERSIONED, "implicit", "scikit-learn", "scipy", "transformers")
 """Packages whose versions decide what a comparison gives."""
+
+WORLDS = tuple(f"{JUDGE}{kind}" for kind in JUDGES)
+"""The judges' worlds."""
 
 
 def compare(settings: CompareSettings) -> dict[str, Any]:
@@ -155,44 +160,64 @@ class _Run:
             for world, by_seed in outcome.test.items():
                 worlds.setdefault(world, {})[name] = by_seed
         correlations = rank_correlations(worlds) | under_masks(self._masked)
-        return self._write(grid=self._grid(), correlations=correlations, complete=True)
+        grid, fronts = self._champions()
+        return self._write(grid, fronts, correlations, complete=True)
 
-    def _grid(self) -> list[dict[str, Any]]:
-        """The champions in the judges, under other assumptions than they were made under."""
-        rl, cf = champion(self._outcomes, "rl"), champion(self._outcomes, "cf")
-        if rl is None or cf is None:
-            return []
-        settings = self._seeds[0].assumed
-        self._pool.run(turning(self._settings, (rl, cf), len(settings)))
-        worlds = [f"{JUDGE}{kind}" for kind in JUDGES]
-        held: dict[tuple[int, str, str], dict[int, Any]] = {}
+    def _champions(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Both under other assumptions than they were made under, and re-ranked for diversity."""
+        kinds: tuple[Kind, ...] = ("rl", "cf")
+        names = {kind: name for kind in kinds if (name := champion(self._outcomes, kind))}
+        settings = self._seeds[0].assumed if len(names) == 2 else []
+        with_texts = all(known.vectors is not None for known in self._known.values())
+        weights = WEIGHTS if with_texts else ()
+        self._pool.run(turning(self._settings, [*names.values()], len(settings), weights))
+        turned: dict[tuple[str, int, str], dict[int, Evaluation]] = {}
+        varied: dict[tuple[str, float, str], dict[int, Evaluation]] = {}
         for stages in self._seeds:
-            for row in range(len(settings)):
-                for world in worlds:
-                    for name in (rl, cf):
-                        sessions = stages.turned(name, world, row)
-                        held.setdefault((row, world, name), {})[stages.seed] = sessions
+            for kind, name in names.items():
+                for world in WORLDS:
+                    for row in range(len(settings)):
+                        found = stages.turned(name, world, row)
+                        turned.setdefault((kind, row, world), {})[stages.seed] = found
+                for weight in weights:
+                    for world in (SIMULATOR, *WORLDS):
+                        found = stages.varied(name, world, weight)
+                        varied.setdefault((kind, weight, world), {})[stages.seed] = found
             if len(self._seeds) > 1:
                 stages.forget()
-        return [
+        grid = [
             {
                 **setting.told,
                 "difference": {
-                    world: difference(held[row, world, rl], held[row, world, cf])
-                    for world in worlds
+                    world: difference(turned["rl", row, world], turned["cf", row, world])
+                    for world in WORLDS
                 },
             }
             for row, setting in enumerate(settings)
         ]
+        fronts: list[dict[str, Any]] = []
+        for kind, name in names.items() if weights else ():
+            own = {w: self._outcomes[name].test[w] for w in (SIMULATOR, *WORLDS)}
+            by_weight = {w: {of: varied[kind, w, of] for of in own} for w in weights}
+            fronts += front(name, kind, {0.0: own, **by_weight}, self._known)
+        return grid, fronts
 
     def _write(
         self,
         grid: list[dict[str, Any]] | None = None,
+        fronts: list[dict[str, Any]] | None = None,
         correlations: Mapping[str, Any] | None = None,
         complete: bool = False,
     ) -> dict[str, Any]:
         judges = summary(self._competences, self._kin) if self._competences else None
         results = results_of(self._outcomes, judges, grid, correlations) | self._told
+        results["diversity_front"] = fronts
+        results["test_users"] = {
+            world: max(sessions.n_users for sessions in by_seed.values())
+            for outcome in self._outcomes.values()
+            for world, by_seed in outcome.test.items()
+        }
+        results["no_replay"] = self._seeds[0].worlds.no_replay
         results["complete"] = complete
         write_json(Path(self._settings.out) / "results.json", results)
         return results

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from audience.benchmarks.agreement import Value, agreement
 from audience.benchmarks.compare import VERSIONS
-from audience.benchmarks.fidelity_settings import SCRIPTED, FidelitySettings
+from audience.benchmarks.fidelity_settings import FidelitySettings
 from audience.benchmarks.files import read_json, write_json, write_text
 from audience.benchmarks.real_feedback import real_feedback
 from audience.benchmarks.recovery import recovery
+from audience.benchmarks.scripted_truth import SCRIPTED
 from audience.reward_models.bert_users import BertUserModel, resolve_device
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import fit, settings_of

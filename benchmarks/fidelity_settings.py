@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from audience.benchmarks.scripted_truth import SCRIPTED
 from audience.reward_models.fit_settings import PresetName
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
-
-SCRIPTED = "scripted"
-"""The log that scripted users write, of whom the truth is known."""
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,16 @@ from audience.agents.evaluation import evaluate
 from audience.benchmarks.agreement import Value
 from audience.benchmarks.fidelity_settings import FidelityPreset
 from audience.benchmarks.policies import scripted_policies
+from audience.benchmarks.scripted_truth import LOG_STEP_LIMIT, truth_of
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.scripted_log import LoggingPolicy, Rates, log_of, write_frame
 from audience.reward_models.scripted_plan import best_value, plan
-from audience.reward_models.users import POPULATIONS, UserModel
+from audience.reward_models.users import UserModel
 
 STEP_LIMIT = 30
 """Of sessions, in both worlds."""
-
-LOG_STEP_LIMIT = 60
-"""Of sessions in the log: hardly any is cut off, so that the end of a session means a leave."""
 
 RETURNS_SEED = 2**33
 """Where the keys of the sessions begin that policies are valued in."""
@@ -59,13 +57,7 @@ def recovery(
     log = log_of(scripted, frame, logging)
     rates = Rates.of(frame, LOG_STEP_LIMIT)
     users = fit(log, seed)
-    if users.scale != scripted.scale:
-        raise ValueError(
-            f"the log must hold all {len(scripted.scale)} levels of feedback, got "
-            f"{users.scale.values}; give it more users"
-        )
-    starts = {name: users.starts(name) for name in POPULATIONS}
-    truth = scripted.with_items(users.catalogue.item_ids, starts)
+    truth = truth_of(scripted, users)
     fitting = FitData.of(log, None, seed).histories["fitting"]
     policies = scripted_policies(truth, fitting, users.catalogue, STEP_LIMIT, seed)
     learned: frozenset[str] = getattr(users, "learned", frozenset())

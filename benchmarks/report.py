@@ -10,6 +10,7 @@ from audience.benchmarks.files import read_json, write_text
 from audience.benchmarks.report_answer import answer, verdict_section
 from audience.benchmarks.report_blocks import Report
 from audience.benchmarks.report_figures import Curve
+from audience.benchmarks.report_front import front_section
 from audience.benchmarks.report_markdown import markdown
 from audience.benchmarks.report_page import html
 from audience.benchmarks.report_parts import agents_section, learning_section, worlds_section
@@ -86,6 +87,7 @@ def report_of(
         learning_section(results, learned or {}),
         trust_section(results, cards or {}),
         assumptions_section(results),
+        front_section(results),
         segments_section(results),
         settings_section(results),
     ]

@@ -149,7 +149,10 @@ def unknown(results: Results) -> list[str]:
     rivals = sum(agent.get("kind") == "rl" for agent in agents)
     lacking["champion"] = rivals > 1 and not (results.get("verdict") or {}).get("rl")
     lacking["seeds"] = any(seeds is not None and len(seeds) == 1 for seeds in per_seed)
-    return [text for key, text in UNASKED.items() if lacking[key]]
+    told = {key: text for key, text in UNASKED.items() if lacking[key]}
+    if "replay" in told and (why := results.get("no_replay")):
+        told["replay"] = f"{told['replay'][:-1]}: {why}."
+    return list(told.values())
 
 
 def _gap(results: Results, name: str) -> Estimate | None:

@@ -69,7 +69,7 @@ def intervals(title: str, rows: Sequence[Row], reference: float | None = None) -
     drawing = Drawing(30 + ROW * len(rows) + _AXIS + legend, f"{title}: {_told(rows)}")
     drawing.words(0, 14, title, bold=True)
     left = min(max(len(row.name) for row in rows) * _EM + 10, 0.42 * WIDTH)
-    axis = _Axis(
+    axis = Axis(
         [end for row in rows for end in _ends(row.estimate)]
         + ([] if reference is None else [reference]),
         left + 6,
@@ -113,10 +113,10 @@ def curves(
     drawing = Drawing(236, f"{title}: {ends}")
     drawing.words(0, 14, title, bold=True)
     values = [v for one in found for _, line in [([], one.mean), *one.seeds] for v in line]
-    y_axis = _Axis(values + ([] if reference is None else [reference]), 196, 34, 30)
+    y_axis = Axis(values + ([] if reference is None else [reference]), 196, 34, 30)
     margin = max(len(one.name) for one in found) * _EM + 12
     left = max(len(y_axis.text(tick)) for tick in y_axis.ticks) * 6 + 6
-    x_axis = _Axis([0, *(step for one in found for step in one.steps)], left, WIDTH - margin)
+    x_axis = Axis([0, *(step for one in found for step in one.steps)], left, WIDTH - margin)
     for tick in y_axis.ticks:
         drawing.line([(left, y_axis(tick)), (WIDTH - margin, y_axis(tick))], "grid")
         drawing.words(left - 5, y_axis(tick) + 4, y_axis.text(tick), "soft", "end", 10)
@@ -140,7 +140,7 @@ def curves(
     return drawing
 
 
-class _Axis:
+class Axis:
     """Values to pixels between `start` and `end`, with round ticks about `apart` pixels apart."""
 
     def __init__(
@@ -159,10 +159,12 @@ class _Axis:
         self.ticks = [place * self._step for place in range(first, last + 1)]
 
     def __call__(self, value: float) -> float:
+        """Where a value stands, in pixels."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
     def text(self, tick: float) -> str:
+        """A tick's label."""
         digits = max(0, -math.floor(math.log10(self._step) + 1e-9))
         return f"{tick:,.{digits}f}".replace("-", "−")
 

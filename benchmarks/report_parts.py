@@ -26,6 +26,7 @@ from audience.benchmarks.report_reading import (
     worlds_of,
 )
 from audience.benchmarks.report_sources import CURVES
+from audience.benchmarks.results import cured
 from audience.benchmarks.world_names import JUDGE, SIMULATOR
 
 BESIDE = {
@@ -73,9 +74,9 @@ def agents_section(results: Results) -> Section | None:
     ]
     if any("†" in str(cell) for row in rows for cell in row):
         blocks.append("† kin: the judge is of this agent's class, and may favour it.")
-    return Section(
-        "The agents", [*blocks, *_beside(agents, names), *_by_seed(agents, names, worlds)]
-    )
+    blocks += _beside(agents, names)
+    blocks += [cured(row) for row in results.get("exploitation") or []]
+    return Section("The agents", [*blocks, *_by_seed(agents, names, worlds)])
 
 
 def worlds_section(results: Results) -> Section | None:

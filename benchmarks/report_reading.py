@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audience.benchmarks.report_blocks import Cell, Estimate
-from audience.benchmarks.world_names import JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import JUDGE, REPLAY, SIMULATOR, TRUTH
 
 Results = Mapping[str, Any]
 
@@ -27,16 +27,17 @@ def return_of(agent: Results, world: str) -> Estimate | None:
 
 
 def worlds_of(results: Results) -> list[str]:
-    """The worlds that some agent has been in: the simulator, judges, replay."""
+    """The worlds that some agent has been in: the simulator, judges, the truth, replay."""
     agents = (results.get("agents") or {}).values()
     names = [name for agent in agents for name in agent if return_of(agent, name)]
-    known = [SIMULATOR, *sorted({name for name in names if name.startswith(JUDGE)}), REPLAY]
+    judges = sorted({name for name in names if name.startswith(JUDGE)})
+    known = [SIMULATOR, *judges, TRUTH, REPLAY]
     return [name for name in known if name in names]
 
 
 def world_name(world: str) -> str:
     """What a world is called."""
-    named = {SIMULATOR: "simulator", REPLAY: "replay of real users"}
+    named = {SIMULATOR: "simulator", TRUTH: "the truth", REPLAY: "replay of real users"}
     return named.get(world, f"judge {world.removeprefix(JUDGE)}")
 
 

@@ -85,6 +85,7 @@ def settings_section(results: Results) -> Section | None:
 
 def command_of(results: Results) -> str | None:
     """The command that gives these results, None where results.json does not know its settings."""
+    from audience.benchmarks.scripted_truth import SCRIPTED
     from audience.reward_models.log_sources import NAMED_LOGS
 
     settings = dict(results.get("settings") or {})
@@ -93,7 +94,7 @@ def command_of(results: Results) -> str | None:
     settings.pop("log", None)
     log = (results.get("log") or {}).get("name")
     own = "--interactions YOUR_EVENTS --items YOUR_ITEMS"
-    options = [f"--log {log}" if log in NAMED_LOGS else own]
+    options = [f"--log {log}" if log in (*NAMED_LOGS, SCRIPTED) else own]
     for name in COMMAND:
         value = settings.get(name)
         if isinstance(value, Mapping):

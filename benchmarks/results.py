@@ -12,10 +12,11 @@ from rich import box
 from rich.table import Table
 
 from audience.agents.evaluation import Evaluation
-from audience.benchmarks.paired import difference, figures, return_figures, returns_of
+from audience.benchmarks.exploitation import cures, gaps
+from audience.benchmarks.paired import difference, return_figures
 from audience.benchmarks.roster import Kind
 from audience.benchmarks.verdict import verdict
-from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR, TRUTH
 
 FIGURES = ("session_length", "like_rate", "acceptance", "coverage", "gini")
 """Figures of `Evaluation.summary` beside the return; of several seeds, their mean."""
@@ -87,6 +88,7 @@ def results_of(
         "best_cf": best,
         "judges": judges,
         "verdict": _verdict(done, judges or {}, grid or []),
+        "exploitation": cures({name: outcome.test for name, outcome in done.items()}),
         "assumption_grid": grid,
         "rank_correlation": correlations,
     }
@@ -108,37 +110,10 @@ def _agent(name: str, done: Mapping[str, Outcome], best: str | None) -> dict[str
     for key in BEYOND:
         values = [found[key] for found in outcome.beyond.values() if key in found]
         told[key] = float(np.mean(values)) if values else None
-    told |= _exploitation(outcome, None if best in (None, name) else done[best])
+    told |= gaps(outcome.test, None if best in (None, name) else done[best].test)
     if outcome.segments:
         told["segments"] = outcome.segments
     return told
-
-
-def _exploitation(outcome: Outcome, cf: Outcome | None) -> dict[str, Any]:
-    """How much more the simulator promises than the judges give, of the same test users.
-
-    `exploitation_gap`: simulator minus the mean of all judges. Worlds differ in how much there is
-    to earn, so `exploitation_gap_to_best_cf` takes off the gap of the best collaborative filter,
-    which has learned nothing from the simulator's users.
-    """
-    gaps = {"exploitation_gap": None, "exploitation_gap_to_best_cf": None}
-    judges = [world for world in outcome.test if world.startswith(JUDGE)]
-    if not judges:
-        return gaps
-    worlds = [SIMULATOR, *judges]
-    held = [outcome.test[world] for world in worlds]
-    if cf is not None and all(world in cf.test for world in worlds):
-        held += [cf.test[world] for world in worlds]
-    returns = returns_of(held)
-    if returns is None:
-        return gaps
-    n = len(worlds)
-    own = returns[0] - np.mean(returns[1:n], 0)
-    found: dict[str, Any] = {**gaps, "exploitation_gap": figures(own)}
-    if len(returns) > n:
-        theirs = returns[n] - np.mean(returns[n + 1 :], 0)
-        found["exploitation_gap_to_best_cf"] = figures(own - theirs)
-    return found
 
 
 def _verdict(
@@ -213,8 +188,20 @@ def markdown(results: Mapping[str, Any]) -> str:
     titles = headings(results)
     lines = [titles, ["---", "---", *["---:"] * (len(titles) - 2)], *rows(results)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    said = " ".join([results["verdict"]["sentence"], *results["verdict"]["grounds"]])
-    return f"{table}\n\n{said}\n"
+    return f"{table}\n\n{said(results)}\n"
+
+
+def said(results: Mapping[str, Any]) -> str:
+    """The verdict, what it stands on, and what cures of exploitation do."""
+    told = [results["verdict"]["sentence"], *results["verdict"]["grounds"]]
+    told += [cured(row) for row in results.get("exploitation") or []]
+    return " ".join(told)
+
+
+def cured(row: Mapping[str, Any]) -> str:
+    """A row of `exploitation` in words."""
+    gap = _interval(row["gap_difference"], "+.2f")
+    return f"Exploitation gap of {row['cure']} minus that of {row['agent']}: {gap}."
 
 
 def screen(results: Mapping[str, Any]) -> Table:
@@ -230,7 +217,7 @@ def screen(results: Mapping[str, Any]) -> Table:
         title=f"{log['name']}: returns of unseen test users' sessions by world, "
         f"{seeds} seed{'s' * (seeds != 1)}",
         box=box.SIMPLE_HEAD,
-        caption=" ".join([results["verdict"]["sentence"], *results["verdict"]["grounds"]]),
+        caption=said(results).replace("[", r"\["),
         caption_justify="left",
     )
     shown = len(headings(results)) - len(BESIDE)  # what a terminal is wide enough for
@@ -244,7 +231,7 @@ def screen(results: Mapping[str, Any]) -> Table:
 def _worlds(results: Mapping[str, Any]) -> list[str]:
     """The worlds that test users were met in, as some agent names them."""
     named = dict.fromkeys(key for agent in results["agents"].values() for key in agent)
-    return [key for key in named if key in (SIMULATOR, REPLAY) or key.startswith(JUDGE)]
+    return [key for key in named if key in (SIMULATOR, TRUTH, REPLAY) or key.startswith(JUDGE)]
 
 
 def _interval(found: Mapping[str, float], form: str) -> str:

@@ -41,6 +41,9 @@ class World:
         inner_judge: A user model of another class, fitted to half A too, that trainings are
             watched in.
         replay: Real validation users that trainings are watched with.
+        checked: The same users with witnesses, who say where choice and feedback are not known;
+            by a call, for witnesses are fitted only where they are asked for. None: there are
+            none, and the users' own ensemble has to do.
     """
 
     users: UserModel
@@ -50,6 +53,7 @@ class World:
     tuning_steps: int | None = None
     inner_judge: UserModel | None = None
     replay: UserModel | None = None
+    checked: Callable[[float], UserModel] | None = None
 
     def directory(self, name: str) -> Path:
         """Where a trained agent lies."""
@@ -70,6 +74,8 @@ class Entry:
         scorers: What it ranks items by, as judges name their kin.
         model: Whether the simulator is inside it beside: it reads it, or learned from its users.
         member: The member of the simulator's ensemble that alone is its simulator; None: all.
+        witnesses: Whether it asks witnesses, who have to be fitted.
+        cures: The agent whose exploits it is to do without.
     """
 
     kind: Kind
@@ -78,6 +84,8 @@ class Entry:
     scorers: tuple[str, ...] = ()
     model: bool = False
     member: int | None = None
+    witnesses: bool = False
+    cures: str | None = None
 
     def simulator(self, users: UserModel) -> UserModel:
         """The users that it is made in: one of the ensemble's members alone, or all of them."""
@@ -134,12 +142,27 @@ def _greedy(world: World) -> Agent:
     return GreedyAgent(world.users, training.assumptions, training.slate_size)
 
 
+def _careful(world: World) -> Agent:
+    """Greedy, less what witnesses disagree on."""
+    return _greedy(dataclasses.replace(world, users=_checked(world, PESSIMISM)))
+
+
+def _checked(world: World, pessimism: float) -> UserModel:
+    return world.users if world.checked is None else world.checked(pessimism)
+
+
 def _choice(world: World) -> Agent:
     return ChoiceAgent(world.users, world.training.slate_size)
 
 
 def _rl(
-    name: str, algo: str, *, warm: bool = False, longer: int = 1, **changes: Any
+    name: str,
+    algo: str,
+    *,
+    warm: bool = False,
+    longer: int = 1,
+    checked: bool = False,
+    **changes: Any,
 ) -> Callable[[World], Agent | BaseAlgorithm]:
     """An RL agent.
 
@@ -148,6 +171,8 @@ def _rl(
         algo: Of `ALGORITHMS`.
         warm: Whether it begins with what greedy on the simulator does.
         longer: How many times the steps of the others it is trained for.
+        checked: Whether witnesses say what is not known of the users. What it imitates, if
+            anything, does not ask them.
         **changes: Other settings of the training.
     """
 
@@ -160,7 +185,10 @@ def _rl(
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
         settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
         out = agents.train(
-            world.users, settings, inner_judge=world.inner_judge, replay=world.replay
+            _checked(world, 0.0) if checked else world.users,
+            settings,
+            inner_judge=world.inner_judge,
+            replay=world.replay,
         )
         return load_agent_of(out, settings.device)
 
@@ -180,6 +208,9 @@ def trained_with(world: World, name: str, algo: str, **changes: Any) -> TrainSet
 
 WARM_STEPS = 300
 """Gradient steps of a warm start, at most; short trainings take one for every 1,000 user-steps."""
+
+PESSIMISM = 4.0
+"""Times the disagreement of witnesses that is subtracted from a reward."""
 
 LONG = 3
 """Times the steps of the others that the exploiting agent and its cure are trained for."""
@@ -201,11 +232,17 @@ ROSTER: dict[str, Entry] = {
     "thompson": Entry("bandit", _tuned("thompson")),
     "choice": Entry("reference", _choice, model=True),
     "greedy": Entry("reference", _greedy, model=True),
+    "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True, cures="greedy"),
     "ppo": Entry("rl", _rl("ppo", "ppo")),
     "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
-    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG), member=0),
-    "ppo_pessimism": Entry("rl", _rl("ppo_pessimism", "ppo", longer=LONG, pessimism=1.0)),
+    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG), member=0),
+    "ppo_pessimism": Entry(
+        "rl",
+        _rl("ppo_pessimism", "ppo", warm=True, longer=LONG, checked=True, pessimism=PESSIMISM),
+        witnesses=True,
+        cures="ppo_exploit",
+    ),
     "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
     "a2c": Entry("rl", _rl("a2c", "a2c")),
     "dqn": Entry("rl", _rl("dqn", "dqn"), slates=False),
@@ -216,8 +253,9 @@ ROSTER: dict[str, Entry] = {
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
 `choice` are the sequential models; `ppo_warm` is PPO that begins with what greedy on the simulator
 does, `ppo_ids` PPO without the items' texts. `ppo_exploit` is made to live off the simulator's
-errors: its simulator is one member of the ensemble, whom no other checks, and it is trained for
-long; `ppo_pessimism` as long, by all of them, but what they disagree on counts less."""
+errors: its simulator is one member of the ensemble, whom no other checks, and from greedy on that
+it is trained for long; `ppo_pessimism` as long, by all of them, but what witnesses disagree on
+counts less. `greedy` lives off errors without any training; `greedy_pessimism` is its cure."""
 
 FULL = (
     "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from audience.benchmarks.roster import DEFAULT, FULL, ROSTER
+from audience.benchmarks.scripted_truth import SCRIPTED, scripted_log
 from audience.reward_models.users import Assumptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Preset:
         num_envs: Users who are recommended to at a time in training.
         evaluations: Evaluations on validation users on the way.
         sessions: Sessions of each test user in the simulator.
-        judge_sessions: The same in each judge.
+        judge_sessions: The same in each judge, and about as many sessions in the inner judge, in
+            which few validation users live more of them each.
         grid: Other assumptions that the champions are valued under: one changed at a time
             ("each"), or all together ("product").
         grid_sessions: Sessions of each test user under each of them.
@@ -90,6 +92,10 @@ PRESETS: dict[ComparePreset, Preset] = {
 PRESETS["all"] = dataclasses.replace(PRESETS["full"], agents="all")
 
 
+SCRIPTED_USERS = (1500, 120)
+"""Users of a scripted log, and of one for the smoke test."""
+
+
 def cores() -> int:
     """Cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
@@ -101,7 +107,8 @@ class CompareSettings:
     """Compare RL agents with collaborative filtering in users fitted to a log."""
 
     log: str | None = None
-    """A named log: movielens (the default), ml-100k."""
+    """A named log: movielens (the default), ml-100k, scripted (its users are known, so that the
+    truth is a further world)."""
 
     interactions: str | None = None
     """Your own log instead: csv or parquet with user_id, item_id and, where known, feedback and
@@ -178,6 +185,8 @@ class CompareSettings:
                 f"slate_size must be 1 with {', '.join(alone)}, whose actions are single items, "
                 f"got {self.slate_size}; leave them out of agents"
             )
+        if self.scripted and (self.interactions, self.items) != (None, None):
+            raise ValueError("give either log or interactions and items, not both")
         if self.text is not None and self.interactions is None:
             raise ValueError(
                 f"text goes with interactions and items, for named logs bring theirs, "
@@ -212,6 +221,27 @@ class CompareSettings:
         return dataclasses.replace(PRESETS[self.preset], **given)  # type: ignore[arg-type]
 
     @property
+    def scripted(self) -> bool:
+        """Whether the log is that of scripted users, who are the truth."""
+        return self.log == SCRIPTED
+
+    @property
+    def told(self) -> Assumptions:
+        """What users are told who learn nothing from slates, as judges.
+
+        Of a log of slates, its own rates stand in the place of what was not set by hand.
+        """
+        if not self.scripted:
+            return self.assumptions
+        rates = scripted_log(self._scripted_users)[1]
+        by_hand = {k: v for k, v in dataclasses.asdict(self.assumptions).items() if v is not None}
+        return dataclasses.replace(rates, **by_hand)
+
+    @property
+    def _scripted_users(self) -> int:
+        return SCRIPTED_USERS[self.preset == "tiny"]
+
+    @property
     def processes(self) -> int:
         """Cells that run at a time."""
         return min(cores(), 8) if self.jobs is None else self.jobs
@@ -243,6 +273,8 @@ class CompareSettings:
         """
         from audience.reward_models.fit_settings import FitSettings  # torch only where needed
 
+        if self.scripted:
+            return scripted_log(self._scripted_users)[0]
         return FitSettings(
             log=self.log, interactions=self.interactions, items=self.items, text=self.text
         ).read_log()

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from audience.agents.base import ScoringAgent
+from audience.agents.diversified import DiversifiedAgent
 from audience.agents.evaluation import Evaluation, evaluate
 from audience.agents.saving import load_agent, save_agent
 from audience.agents.training import TrainSettings
@@ -83,12 +84,18 @@ class Stages:
     @cached_property
     def assumed(self) -> list[Setting]:
         """The settings of the assumptions that champions are valued under."""
-        return settings_of(self.settings.assumptions, self.settings.budget.grid)
+        return settings_of(self.settings.told, self.settings.budget.grid)
 
     def turned(self, name: str, world: str, row: int) -> Evaluation:
         """An agent's sessions in a judge under one of the `assumed` settings."""
         assumptions, sessions = self.assumed[row].assumptions, self.settings.budget.grid_sessions
         return self.sessions(name, world, assumptions=assumptions, per_user=sessions)
+
+    def varied(self, name: str, world: str, weight: float) -> Evaluation:
+        """An agent's sessions when it is re-ranked with this weight on diversity."""
+        return self.sessions(
+            name, world, per_user=self.settings.budget.grid_sessions, diversity=weight
+        )
 
     @cached_property
     def known(self) -> Known:
@@ -138,16 +145,19 @@ class Stages:
         population: Population = "test",
         assumptions: Assumptions | None = None,
         per_user: int | None = None,
+        diversity: float = 0.0,
     ) -> Evaluation:
         """Sessions of every user of the population with the agent.
 
         Args:
             name: Of the agent.
-            world: SIMULATOR, INNER, REPLAY, or JUDGE and a class.
+            world: SIMULATOR, INNER, REPLAY, TRUTH, or JUDGE and a class.
             population: "validation" or "test".
             assumptions: Other assumptions than the comparison's own, which the agent was made
                 under.
             per_user: Sessions of each test user; by default as many as the settings say.
+            diversity: Weight with which the agent is re-ranked, see `DiversifiedAgent`; 0: the
+                agent itself.
         """
         training = self.world.training
         wanted = self._sessions_of(world, population, per_user)
@@ -157,19 +167,21 @@ class Stages:
             "agent": self._trained(name),
             "population": population,
             "sessions_per_user": wanted,
-            "assumptions": dataclasses.asdict(assumptions or training.assumptions),
+            "assumptions": dataclasses.asdict(assumptions or self.worlds.assumptions_of(world)),
         }
-        label = _label(assumptions)
+        label = _label(assumptions) + (f"-diversity-{diversity:g}" if diversity else "")
+        if diversity:
+            record["diversity"] = diversity
         path = self._out / "sessions" / f"{name}-{world}-{population}{label}.npz"
         kept = load_sessions(path, record)
         if kept is not None:
             self._say(f"{name}, {population} users, {world}: reused: {path}")
             return kept
         agent = _fresh(self.agent(name))
+        if diversity:
+            agent = self._diversified(name, agent, diversity)
         self._say(f"{name} meets the {population} users: {world}{label}")
-        settings = dict(training.env_kwargs)
-        if assumptions is not None:
-            settings |= dataclasses.asdict(assumptions)
+        settings = training.env_kwargs | record["assumptions"]
         if world == REPLAY:
             settings |= {"step_limit": PICKS, "history_size": START_EVENTS + training.step_limit}
         users = self.worlds.users_of(world)
@@ -190,7 +202,8 @@ class Stages:
         budget = self.settings.budget
         wanted = per_user
         if wanted is None:
-            wanted = budget.judge_sessions if world.startswith(JUDGE) else budget.sessions
+            judge = world == INNER or world.startswith(JUDGE)
+            wanted = budget.judge_sessions if judge else budget.sessions
         if population == "validation":  # about as many sessions of fewer users
             users = self.worlds.simulator
             test, few = (len(users.starts(p).at_least(1)) for p in ("test", "validation"))
@@ -224,6 +237,7 @@ class Stages:
             budget.tuning,
             inner_judge=self.worlds.inner_judge,
             replay=replay if replay and len(replay.starts("validation")) else None,
+            checked=self.worlds.checked,
         )
 
     def agent(self, name: str) -> Any:
@@ -231,6 +245,17 @@ class Stages:
         if name not in self._agents:
             self._agents[name] = self._kept(name) or self._made(name)
         return self._agents[name]
+
+    def _diversified(self, name: str, agent: Any, weight: float) -> DiversifiedAgent:
+        """An agent re-ranked; of a trained one, its policy's scores."""
+        scorer = agent
+        if ROSTER[name].kind == "rl":
+            from audience.agents.trained import load_trained  # torch only where needed
+
+            scorer = load_trained(self.world.directory(name), self.settings.device)[0]
+        vectors = self.known.vectors
+        assert vectors is not None  # asked for only where there are texts
+        return DiversifiedAgent(scorer, vectors, weight, self.settings.slate_size)
 
     def _trained(self, name: str) -> str | None:
         """Hash of a trained agent; the others follow from the record."""

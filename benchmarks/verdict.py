@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from audience.benchmarks.world_names import TRUTH
+
 MARGIN = 0.02
 """A lower bound above minus this share of CF's return is "not below"."""
 
@@ -68,7 +70,7 @@ def verdict(
     Args:
         rl: The best RL agent, by the inner judge; None where none was compared.
         cf: The best collaborative filter, likewise.
-        differences: RL minus CF in `judge_<class>` and, where there is one, `replay`.
+        differences: RL minus CF in `judge_<class>` and, where they are known, `truth` and `replay`.
         bases: CF's return there.
         judges: `<class>.{competent|kin[]}`.
         seeds: Number of seeds.
@@ -119,6 +121,7 @@ def verdict(
             limit = f"; in {assumed['hold']} of {assumed['settings']} settings of the assumptions"
         sentence = f"{early}{rl} {verb} {cf}: {told}{limit}."
         grounds = [f"It is {why}.", *_turns(assumed)]
+    grounds += _truth(differences, bases, winner)
     return found | {
         "winner": winner,
         "judges": deciding,
@@ -163,6 +166,20 @@ def _winner(
     )
 
 
+def _truth(
+    differences: Mapping[str, Figures], bases: Mapping[str, float], winner: str | None
+) -> list[str]:
+    """What the truth says of a verdict, where it is known: it has no part in it."""
+    if TRUTH not in differences:
+        return []
+    one = outcome(differences[TRUTH], bases[TRUTH])
+    said = f"In the truth, the scripted users who wrote the log, RL is {_WORDS[one]}"
+    if winner is None:
+        return [f"{said}."]
+    same = {"ahead": "rl", "behind": "cf", "level": "level"}.get(one) == winner
+    return [f"{said}: the verdict is {'right' if same else 'not that of the truth'}."]
+
+
 def _names(judges: Sequence[str]) -> str:
     return f"judge{'s' * (len(judges) > 1)} {' and '.join(judges)}"
 
@@ -172,7 +189,8 @@ _WORDS = {"ahead": "ahead", "behind": "behind", "level": "level", "open": "not t
 
 def _told(world: str, gap: Figures, base: float) -> str:
     """A difference in words, as a share of CF's return: worlds differ in length and unit."""
-    where = "replay" if world == "replay" else f"judge {world.removeprefix('judge_')}"
+    judge = world.startswith("judge_")
+    where = f"judge {world.removeprefix('judge_')}" if judge else world
     if base <= 0:
         return f"{gap['mean']:+.2f} in {where}"
     return f"{100 * gap['mean'] / base:+.1f} % in {where}"

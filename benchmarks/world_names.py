@@ -2,6 +2,9 @@
 
 SIMULATOR, REPLAY = "simulator", "replay"
 
+TRUTH = "truth"
+"""Scripted users, where they wrote the log."""
+
 INNER = "inner_judge"
 """The judge of the simulator's half; it is met by validation users only."""
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from audience.benchmarks.files import read_json
-from audience.benchmarks.judging import fitted, judge_in
+from audience.benchmarks.files import read_json, write_json
+from audience.benchmarks.judging import NOTE, fitted, judge_in
 from audience.benchmarks.roster import ROSTER
+from audience.benchmarks.scripted_truth import SEED, truth_of
 from audience.benchmarks.settings import CompareSettings
-from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR
+from audience.benchmarks.world_names import INNER, JUDGE, REPLAY, SIMULATOR, TRUTH
 from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.checked import CheckedUsers
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import fit, settings_of
@@ -22,13 +26,18 @@ from audience.reward_models.judges import JUDGES, Judge
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.replay import ReplayUsers
+from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.splits import Half
-from audience.reward_models.users import UserModel
+from audience.reward_models.users import Assumptions, UserModel
+from audience.reward_models.witnesses import fit_witness
 
 HALF: Literal["a"] = "a"
 """The users who are fitted on: the other half is kept for the judges."""
 
 OTHER: Literal["b"] = "b"
+
+WITNESSES = 3
+"""User models that check the simulator, where an agent asks for them; each costs a fit."""
 
 
 class Worlds:
@@ -61,7 +70,14 @@ class Worlds:
     @property
     def opened(self) -> list[str]:
         """The worlds that no agent was made in: judges of the other half, and real users."""
-        return [*(f"{JUDGE}{kind}" for kind in JUDGES), *([REPLAY] if self.replay else [])]
+        judges = [f"{JUDGE}{kind}" for kind in JUDGES]
+        truth = [TRUTH] if self.settings.scripted else []
+        return [*judges, *truth, *([REPLAY] if self.replay else [])]
+
+    def assumptions_of(self, world: str) -> Assumptions:
+        """What the users of a world are told of the answer to a slate."""
+        judge = world == INNER or world.startswith(JUDGE)
+        return self.settings.told if judge else self.settings.assumptions
 
     def users_of(self, world: str) -> UserModel:
         """Whom an agent meets in a world."""
@@ -70,11 +86,13 @@ class Worlds:
         if world == REPLAY:
             assert self.replay is not None
             return self.replay
+        if world == TRUTH:
+            return truth_of(ScriptedUsers(seed=SEED), self.simulator)
         return self.judge(*self._kind_of(world))
 
     def digest(self, world: str) -> str | None:
         """Hash of the users of a world, None where nothing is fitted."""
-        if world == REPLAY:
+        if world in (REPLAY, TRUTH):
             return None
         self.users_of(world)
         fitted_at = self.out / "users"
@@ -87,16 +105,7 @@ class Worlds:
     @cached_property
     def simulator(self) -> UserModel:
         """The user model of this seed."""
-        directory = self.out / "users"
-        settings = FitSettings(
-            preset=self.settings.users_preset,
-            half=HALF,
-            seed=self.seed,
-            device=self.settings.device,
-            encoder=self.settings.encoder,
-            studies=False,  # judges are fitted here, and refits would take longer than the rest
-            out=str(directory),
-        )
+        directory, settings = self.out / "users", self._fit_settings
         if read_json(directory / "settings.json") == settings_of(self.log, settings):
             self._say(f"user model: reused: {directory}")
             return BertUserModel.from_pretrained(directory, device=settings.device)
@@ -105,6 +114,18 @@ class Worlds:
                 shutil.rmtree(self.out / name, ignore_errors=True)
         self._say(f"fitting the user model (preset {settings.preset})")
         return fit(self.log, settings)
+
+    @property
+    def _fit_settings(self) -> FitSettings:
+        return FitSettings(
+            preset=self.settings.users_preset,
+            half=HALF,
+            seed=self.seed,
+            device=self.settings.device,
+            encoder=self.settings.encoder,
+            studies=False,  # judges are fitted here, and refits would take longer than the rest
+            out=str(self.out / "users"),
+        )
 
     def judge(self, half: Half, kind: str) -> Judge:
         """A judge: of the other half for a verdict, of the simulator's for choices on the way."""
@@ -122,21 +143,58 @@ class Worlds:
             self._judges[half, kind] = judge
         return self._judges[half, kind]
 
+    def checked(self, pessimism: float) -> UserModel:
+        """The simulator with witnesses, who are fitted when they are first asked for."""
+        users = self.simulator
+        if not isinstance(users, BertUserModel):
+            return users  # closed-form users are known
+        return CheckedUsers(users, self.witnesses, pessimism)
+
+    @cached_property
+    def witnesses(self) -> list[BertUserModel]:
+        """User models of other samples of the users that the simulator is fitted to."""
+        found = []
+        for number in range(WITNESSES):
+            directory = self.out / "witnesses" / str(number)
+            record = {key: self._record[key] for key in ("log", "versions", "seed")}
+            record = {**record, "number": number, "users": self.digest(SIMULATOR)}
+            if read_json(directory / NOTE) == json.loads(json.dumps(record)):
+                self._say(f"witness {number}: reused: {directory}")
+                found.append(BertUserModel.from_pretrained(directory, self.settings.device))
+                continue
+            self._say(f"fitting witness {number} of {WITNESSES}")
+            settings = dataclasses.replace(self._fit_settings, out=str(directory))
+            order = self.simulator.model.config.order  # type: ignore[attr-defined]
+            found.append(fit_witness(self.data, settings, order, number))
+            write_json(directory / NOTE, record)
+        return found
+
     @property
     def inner_judge(self) -> Judge:
         """The judge inside the simulator's half."""
         return self.judge(HALF, self.settings.inner_judge)
 
-    @cached_property
+    @property
     def replay(self) -> ReplayUsers | None:
         """Real users, where they have events enough and slates hold one item."""
+        return self._replayed[0]
+
+    @property
+    def no_replay(self) -> str | None:
+        """Why nobody is replayed, None where somebody is."""
+        return self._replayed[1]
+
+    @cached_property
+    def _replayed(self) -> tuple[ReplayUsers | None, str | None]:
         if self.settings.slate_size > 1:
-            return None
+            return None, "real feedback is on single items, and slates hold several"
         try:
             users = ReplayUsers(self.data.catalogue, self.data.scale, self.data.histories)
-        except ValueError:
-            return None
-        return users if len(users.starts("test")) else None
+        except ValueError as error:
+            return None, str(error)
+        if not len(users.starts("test")):
+            return None, "no test user has events enough"
+        return users, None
 
     @cached_property
     def own_half(self) -> QualityData:
@@ -150,7 +208,7 @@ class Worlds:
 
     def forget(self) -> None:
         """Free the memory; whatever is asked for later is loaded again."""
-        for name in ("simulator", "replay", "own_half", "_other_half"):
+        for name in ("simulator", "witnesses", "_replayed", "own_half", "_other_half"):
             self.__dict__.pop(name, None)
         self._judges.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -100,6 +100,23 @@ class FitData:
                 )
         names = log.user_features(split.fitting)[0]
         return cls(split, catalogue, scale, histories, values, signals, names)
+
+    def sampled(self, share: float, generator: np.random.Generator) -> FitData:
+        """The same with a random share of the fitting users; items, levels and others stay."""
+        histories = self.histories["fitting"]
+        count = max(1, round(share * len(histories)))
+        users = np.sort(generator.permutation(len(histories))[:count])
+        events = np.repeat(np.isin(np.arange(len(histories)), users), histories.lengths)
+        return replace(
+            self,
+            split=replace(self.split, fitting=self.split.fitting[users]),
+            histories={**self.histories, "fitting": histories.take(users)},
+            values={**self.values, "fitting": self.values["fitting"][events]},
+            signals={
+                **self.signals,
+                "fitting": self.signals["fitting"].take(users, histories.offsets),
+            },
+        )
 
     def quality(self, seed: int) -> QualityData:
         """The same as what measures and judges take."""

@@ -79,9 +79,13 @@ def write_log(users: ScriptedUsers, policy: LoggingPolicy, **settings: Any) -> I
 
 def log_of(users: ScriptedUsers, frame: pl.DataFrame, policy: str) -> InteractionLog:
     """The checked log of these rows."""
+    return InteractionLog.from_frames(frame, items_of(users), name=f"scripted-{policy}")
+
+
+def items_of(users: ScriptedUsers) -> pl.DataFrame:
+    """The table of items that goes with these rows."""
     catalogue = users.catalogue
-    items = pl.DataFrame({"item_id": catalogue.item_ids, "title": catalogue.texts})
-    return InteractionLog.from_frames(frame, items, name=f"scripted-{policy}")
+    return pl.DataFrame({"item_id": catalogue.item_ids, "title": catalogue.texts})
 
 
 def write_frame(

@@ -130,6 +130,27 @@ class BertSessions:
         self._remember(rows, met, self._tensor(levels), past)
         return levels
 
+    @torch.inference_mode()
+    def expected(self, slots: NDArray[np.int64], slates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Expected reward of showing these slots these slates, (m, slate size) to (m,).
+
+        The probability of each choice times the expected feedback on it, scaled to 0…1.
+        """
+        at, shown = self._tensor(slots), self._tensor(slates)
+        weight = self.engine.appeals(self.states, at, shown).double().exp()  # (m, slate)
+        shares = self.engine.ask(self.states, at, shown)[0].softmax(-1).mean(2)
+        feedback = (shares @ self._rewards).double()
+        total = weight.sum(1) + np.exp(self.outside)
+        return np.asarray(((weight * feedback).sum(1) / total).cpu().numpy())
+
+    @torch.inference_mode()
+    def remember(
+        self, slots: NDArray[np.int64], items: NDArray[np.int64], levels: NDArray[np.int64]
+    ) -> None:
+        """Add one event to the history of each of these slots, which others have decided."""
+        if len(slots):
+            self._remember(slots, items, levels)
+
     def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
         """All events of every slot so far, under these names."""
         of = self.states.statistics

@@ -76,6 +76,28 @@ class Signals:
             log.user_features(users, fitting)[1],
         )
 
+    def take(self, users: NDArray[np.int64], offsets: NDArray[np.int64]) -> Signals:
+        """The signals of some users, ascending.
+
+        Args:
+            users: Rows of users, each once.
+            offsets: Where the events of all users begin, and the end.
+        """
+        kept = np.zeros(len(offsets) - 1, np.bool_)
+        kept[users] = True
+        events = np.repeat(kept, np.diff(offsets))
+        slates = self.slates
+        if slates is not None:
+            slates = taken(slates, np.flatnonzero(kept[slates.user]))
+            slates = replace(slates, user=(kept.cumsum() - 1)[slates.user])
+        return Signals(
+            slates,
+            None if self.ends is None else self.ends[events],
+            None if self.dwell is None else self.dwell[events],
+            None if self.texts is None else self.texts[events],
+            self.features[kept],
+        )
+
     @classmethod
     def _of_nobody(cls, log: InteractionLog, width: int) -> Signals:
         """The same kinds of signals, of no user."""

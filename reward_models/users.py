@@ -91,7 +91,7 @@ class Response:
             chosen, and everywhere for users that learned no dwell times.
         disagreement: Standard deviation, between the members of an ensemble, of the expected
             feedback on the chosen item (scaled to 0…1), shape (slots,); 0 where nothing was
-            chosen, and for users of one member.
+            chosen, and for users of one member. Of `CheckedUsers`, about the whole slate.
     """
 
     choice: NDArray[np.int64]

@@ -30,6 +30,15 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
     grid = turning(settings, ("ppo", "ease"), rows=7)
     assert len(set(grid)) == len(grid) == 2 * len(JUDGES) * 2 * 7
     assert Cell(1, "grid", ("ease", "judge_als", 6)) in grid
+    varied = turning(settings, ("ease",), rows=0, weights=(1.0, 2.0))
+    assert {cell.kind for cell in varied} == {"front"} and len(varied) == 2 * 3 * 2
+    assert Cell(0, "front", ("ease", "simulator", 2.0)) in varied
+
+
+def test_witnesses_are_fitted_before_the_agents_that_ask_them() -> None:
+    fits, witnesses, agents, _ = making(CompareSettings(agents="ease,greedy_pessimism", seeds=2))
+    assert witnesses == [Cell(0, "witnesses"), Cell(1, "witnesses")]
+    assert Cell(0, "users") in fits and Cell(1, "agent", ("greedy_pessimism",)) in agents
 
 
 def test_without_processes_all_is_left_to_whoever_asks() -> None:

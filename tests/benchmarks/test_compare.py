@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from audience.agents.recommender import Recommender
 from audience.benchmarks import __main__ as program
+from audience.benchmarks import compare as comparison
 from audience.benchmarks import judging, stages
 from audience.benchmarks import worlds as module
 from audience.benchmarks.compare import compare
+from audience.benchmarks.front import WEIGHTS
 from audience.benchmarks.settings import CompareSettings
 from audience.reward_models import judges
 from audience.reward_models.fit_settings import FitSettings
@@ -33,7 +35,7 @@ class ScoringTinyUsers:
     """The tiny users, and a score: how well an item matches their taste."""
 
     def __init__(self, users: Any) -> None:
-        self.users = users
+        self.users, self.text_vectors = users, users.vectors
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.users, name)
@@ -109,6 +111,7 @@ def stage(
     monkeypatch.setattr(module, "fit", fit)
     monkeypatch.setattr(module, "BertUserModel", BertUserModel)
     monkeypatch.setattr(CompareSettings, "load_log", lambda self: own_log)
+    monkeypatch.setattr(comparison, "WEIGHTS", ())  # where variety is asked for, few are enough
     seen.settings = lambda **wanted: CompareSettings(
         **{
             "preset": "tiny",
@@ -125,7 +128,10 @@ def stage(
 Stage = SimpleNamespace
 
 
-def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_of_all_agents(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "WEIGHTS", (2.0,))
     program.main(
         ["compare", "--preset", "tiny", "--out", str(stage.out), "--slate-size", "2"]
         + ["--sessions", "8"]
@@ -171,6 +177,17 @@ def test_a_comparison_of_all_agents(stage: Stage, capsys: pytest.CaptureFixture[
     grid = results["assumption_grid"]
     assert len(grid) == 7 and {row["acceptance"] for row in grid} == {0.2, 0.4, 0.6}
     assert set(grid[0]["difference"]) == {"judge_als", "judge_boosted"}
+    front = results["diversity_front"]
+    sides = ("ppo", "rl"), (results["best_cf"], "cf")
+    assert [(row["agent"], row["kind"], row["weight"]) for row in front] == [
+        (*side, weight) for side in sides for weight in (0.0, 2.0)
+    ]
+    for own, varied in (front[:2], front[2:]):
+        for world in ("simulator", "judge_als", "judge_boosted"):
+            assert own[world]["return"] == results["agents"][own["agent"]][world]["return"]
+            assert own[world]["difference"] is None and varied[world]["difference"]
+            assert varied[world]["diversity"] > own[world]["diversity"]
+    assert "What variety costs" in (stage.out / "report.html").read_text()
     assert set(results["rank_correlation"]) == {
         "simulator_judge_als",
         "simulator_judge_boosted",
@@ -371,7 +388,7 @@ def test_cells_side_by_side_give_what_they_give_one_after_the_other(tmp_path: Pa
                 items=str(tmp_path / "items.csv"),
                 text="{text}",
                 preset="tiny",
-                agents="random,ease,greedy,ppo",
+                agents="random,ease,greedy,greedy_pessimism,ppo",
                 seeds=2,
                 out=str(tmp_path / str(jobs)),
                 jobs=jobs,
@@ -381,6 +398,7 @@ def test_cells_side_by_side_give_what_they_give_one_after_the_other(tmp_path: Pa
         for jobs in (1, 2)
     ]
     assert found[0] == found[1]
+    assert {row["weight"] for row in found[0]["diversity_front"]} == {0.0, *WEIGHTS}
     assert found[0]["agents"]["ppo"]["replay"]["return"]["per_seed"][1] > 0
     assert "simulator" in found[0]["judges"]["als"]["competence"]
     masked = found[0]["rank_correlation"]["simulator_replay_same_masks"]

@@ -129,6 +129,20 @@ def judged() -> dict[str, Any]:
         for leave in ("low", "default", "high")
         for discount in (0.0, 0.5, 1.0)
     ]
+    results["diversity_front"] = [
+        {
+            "agent": name,
+            "kind": kind,
+            "weight": weight,
+            "judge_als": {
+                "return": figures(8.0 - 0.1 * weight**2),
+                "diversity": 0.5 + 0.02 * weight,
+                "difference": figures(-0.1 * weight**2) if weight else None,
+            },
+        }
+        for name, kind in (("maskable_ppo", "rl"), ("ease", "cf"))
+        for weight in (0.0, 0.5, 4.0)
+    ]
     results["rank_correlation"] = {"simulator_replay": {"kendall": figures(0.77, 0.1)}}
     return results
 
@@ -189,6 +203,7 @@ def test_all_parts_appear_with_their_keys() -> None:
         "The worlds side by side",
         "How far to trust it",
         "Where the answer turns with the assumptions",
+        "What variety costs",
         "For whom",
         "Settings and versions",
     ]

@@ -123,6 +123,26 @@ def test_an_exploited_simulator_is_exposed_by_the_gap() -> None:
     assert verdict["winner"] == "cf" and verdict["judges"] == ["als", "boosted"]
 
 
+def test_what_a_cure_does_to_the_gap() -> None:
+    outcomes = {
+        name: outcome("reference", {"simulator": {0: own}, "judge_als": {0: judged}})
+        for name, own, judged in (
+            ("greedy", [9, 12], [5, 6]),
+            ("greedy_pessimism", [8, 10], [6, 7]),
+            ("ppo_pessimism", [8, 8], [6, 6]),  # what it cures was not compared
+        )
+    }
+    results = results_of(outcomes)
+    # Gaps of 4 and 6 for greedy, 2 and 3 for its cure.
+    (row,) = results["exploitation"]
+    assert (row["agent"], row["cure"]) == ("greedy", "greedy_pessimism")
+    assert row["gap_difference"]["mean"] == -2.5
+    assert row["gap_difference"]["low"] == -3.0 and row["gap_difference"]["high"] == -2.0
+    assert "gap of greedy_pessimism minus that of greedy: -2.50 [-3.00, -2.00]." in markdown(
+        {**results, "log": {"name": "own"}}
+    )
+
+
 def test_without_cf_agents_there_is_no_difference() -> None:
     results = results_of({"random": outcome("reference", {"simulator": {0: [1, 2]}})})
     assert results["best_cf"] is None

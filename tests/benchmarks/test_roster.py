@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from audience.agents.baselines import BASELINES, TextKNNAgent
 from audience.agents.evaluation import evaluate
 from audience.agents.training_settings import TrainSettings
 from audience.agents.tuning import TunedAgent
-from audience.benchmarks.roster import ROSTER, World
+from audience.benchmarks.roster import PESSIMISM, ROSTER, World
 from audience.reward_models.histories import Histories
 
 FITTED = [name for name in ROSTER if name not in ("choice", "greedy") and name in BASELINES]
@@ -55,9 +57,31 @@ def test_rl_agents_are_trained_and_play_with_items(
     assert found.length.min() >= 1 and (tmp_path / name / "model.zip").exists()
 
 
-def test_text_is_the_users_own(tiny_users: Any, tmp_path: Path) -> None:
-    import numpy as np
+def test_who_is_careful_asks_witnesses(tiny_users: Any, tmp_path: Path) -> None:
+    """Greedy takes off what they disagree on as it scores, PPO as it is paid."""
+    asked: list[float] = []
 
+    class Checked:
+        """The tiny users, counted each time that they are asked for with witnesses."""
+
+        def __init__(self, pessimism: float) -> None:
+            asked.append(pessimism)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tiny_users, name)
+
+        def score(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError
+
+    small = dataclasses.replace(world(tiny_users, tmp_path), checked=Checked)
+    assert type(ROSTER["greedy_pessimism"].make(small).users) is Checked  # type: ignore[union-attr]
+    assert asked == [PESSIMISM] and ROSTER["greedy_pessimism"].witnesses
+    with pytest.raises(NotImplementedError):  # it begins with what greedy does
+        ROSTER["ppo_pessimism"].make(small)
+    assert asked == [PESSIMISM, 0.0]
+
+
+def test_text_is_the_users_own(tiny_users: Any, tmp_path: Path) -> None:
     class WithText:
         text_vectors = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
 
@@ -90,8 +114,17 @@ def test_who_is_made_to_exploit_has_a_simulator_of_one_member(tiny_users: Any) -
 
 @pytest.mark.filterwarnings("ignore:.*")
 def test_it_is_trained_for_longer_than_the_others(tiny_users: Any, tmp_path: Path) -> None:
-    small = world(tiny_users, tmp_path)
-    for name, steps, pessimism in (("ppo_exploit", 192, 0.0), ("ppo_pessimism", 192, 1.0)):
+    class Scoring:
+        """The tiny users, who find every item alike."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tiny_users, name)
+
+        def score(self, items: Any, *_: Any, **__: Any) -> Any:
+            return np.zeros((len(items), 30), np.float32)
+
+    small = world(Scoring(), tmp_path)
+    for name, steps, pessimism in (("ppo_exploit", 192, 0.0), ("ppo_pessimism", 192, PESSIMISM)):
         ROSTER[name].make(small)
         told = json.loads((tmp_path / name / "training.json").read_text())
         assert told["settings"]["steps"] == steps and told["settings"]["pessimism"] == pessimism
