@@ -51,13 +51,18 @@ class GreedyAgent(ScoringAgent):
         users: The user model to believe.
         assumptions: The environment's; the defaults where None.
         slate_size: Items at a step.
+        rescored: Items, the likeliest choices, to ask the user model about.
 
     Raises:
         TypeError: The user model cannot score.
     """
 
     def __init__(
-        self, users: UserModel, assumptions: Assumptions | None = None, slate_size: int = 1
+        self,
+        users: UserModel,
+        assumptions: Assumptions | None = None,
+        slate_size: int = 1,
+        rescored: int = RESCORED,
     ) -> None:
         if not isinstance(users, ScoringUsers):
             raise TypeError(
@@ -67,6 +72,7 @@ class GreedyAgent(ScoringAgent):
         super().__init__(len(users.catalogue), slate_size)
         self.users = users
         self.assumptions = assumptions if assumptions is not None else Assumptions()
+        self.rescored = rescored
 
     def scores(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -78,7 +84,7 @@ class GreedyAgent(ScoringAgent):
             lengths,
             self.assumptions,
             self.slate_size,
-            top=max(RESCORED, self.slate_size),
+            top=max(self.rescored, self.slate_size),
         )
 
 

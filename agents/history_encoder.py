@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 HIDDEN = 128
 """Width of the hidden layers: twice the default width of the item vectors."""
 
-ROWS = 16_384
-"""Rows of the learned part where the catalogue is larger: with one row an item, Adam's step, the
-checkpoint and the gradient would grow with the catalogue."""
+OWN_ROWS, ROWS = 20_000, 8_192
+"""Items up to which each has a row of the learned part, and the rows that are shared beyond: with
+one row an item, Adam's step, the checkpoint and the gradient would grow with the catalogue."""
 
 BIAS_SCALE = 10.0
 """An item's bias is this times its parameter. Adam moves a parameter by at most the learning rate
@@ -33,7 +34,7 @@ LIKED = 1
 class ItemVectors(nn.Module):
     """Vectors and biases of items: a learned part each, plus a projection of given vectors.
 
-    Catalogues of more than ROWS items share rows of the learned part: item i has the sum of two
+    Catalogues of more than OWN_ROWS items share rows of the learned part: item i has the sum of two
     rows that two hashes name (Svenstrup et al., "Hash embeddings for efficient word
     representations", 2017), so that time and memory of a training step do not grow with the
     catalogue.
@@ -61,7 +62,7 @@ class ItemVectors(nn.Module):
         bias: NDArray[np.floating] | None = None,
     ) -> None:
         super().__init__()
-        self.n_items, self.rows = n_items, min(n_items, ROWS)
+        self.n_items, self.rows = n_items, n_items if n_items <= OWN_ROWS else ROWS
         # Unit variance, so that scores move as soon as the query does; beside given vectors the
         # learned part starts small, so that like items start alike.
         given = _reduced(fixed, n_items, dim)
@@ -84,6 +85,30 @@ class ItemVectors(nn.Module):
             return learned, bias
         return learned + self.projection(self.fixed if items is None else self.fixed[items]), bias
 
+    def scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Inner products of queries with the vectors of each one's candidates, plus their biases.
+
+        No vector is gathered: a minibatch names a million candidates. All rows of the learned part
+        are scored instead, the scores looked up; given vectors meet the query before they are
+        projected.
+
+        Args:
+            queries: Shape (n, dim).
+            candidates: Items, int64 (n, count).
+        """
+        if self.rows == self.n_items:
+            vectors, bias = self()
+            return torch.addmm(bias, queries, vectors.T).gather(1, candidates)
+        of_rows = torch.addmm(BIAS_SCALE * self.bias[:, 0], queries, self.learned.T)
+        found = of_rows.gather(1, candidates % self.rows)
+        found = found + of_rows.gather(1, self._other_row(candidates))
+        if self.start_bias is not None:
+            found = found + self.start_bias[candidates]
+        if self.projection is None or self.fixed is None:
+            return found
+        products: Tensor = _Products.apply(queries @ self.projection.weight, self.fixed, candidates)
+        return found + products
+
     def _rows(self, items: Tensor | None) -> tuple[Tensor, Tensor]:
         """The learned part of vectors and biases."""
         if self.rows == self.n_items and items is None:
@@ -93,10 +118,40 @@ class ItemVectors(nn.Module):
         table = torch.cat([self.learned, self.bias], 1)  # what is gathered together costs half
         found = F.embedding(items % self.rows, table)
         if self.rows < self.n_items:
-            # Knuth's multiplicative hash beside the plain remainder: hardly two items share both.
-            other = (items * 2_654_435_761 % 2**32 >> 11) % self.rows
-            found = found + F.embedding(other, table)
+            found = found + F.embedding(self._other_row(items), table)
         return found[:, :-1], found[:, -1]
+
+    def _other_row(self, items: Tensor) -> Tensor:
+        """The second row of items that share rows; the first is the plain remainder.
+
+        By Knuth's multiplicative hash: hardly two items share both.
+        """
+        return (items * 2_654_435_761 % 2**32 >> 11) % self.rows
+
+
+class _Products(torch.autograd.Function):
+    """Inner products of queries with rows of a fixed table, none of which is copied.
+
+    They are the gradient of a weighted sum of the rows by its weights; such sums, and their
+    gradients, PyTorch computes in one pass (`embedding_bag`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+        """(n, dim), (size, dim) and (n, count) to (n, count)."""
+        ctx.save_for_backward(table, rows)
+        with torch.enable_grad():
+            weights = queries.new_zeros(rows.shape, requires_grad=True)
+            total = F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+        (found,) = torch.autograd.grad(total, weights, queries)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """(n, count) to (n, dim)."""
+        table, rows = ctx.saved_tensors
+        weights = gradient.contiguous()
+        return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum"), None, None
 
 
 class HistoryEncoder(nn.Module):

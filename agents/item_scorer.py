@@ -86,16 +86,16 @@ class Encoded:
 
     Attributes:
         history: Encodings of the events, (n, width).
-        vectors: Of the choices: of the catalogue, (items, dim), or of each observation's
-            candidates, (n, candidates, dim).
-        bias: Their biases, (items,) or (n, candidates).
         allowed: Which choices may be recommended, (n, choices), bool.
+        items: Vectors (items, dim) and biases (items,) of the catalogue, where that is what is
+            chosen from.
+        candidates: Else what is, (n, choices).
     """
 
     history: Tensor
-    vectors: Tensor
-    bias: Tensor
     allowed: Tensor
+    items: tuple[Tensor, Tensor] | None = None
+    candidates: Tensor | None = None
 
 
 class ItemScorer(nn.Module):
@@ -127,23 +127,26 @@ class ItemScorer(nn.Module):
         candidates, open_ = obs.get("candidates"), allowed(obs, self.shapes.n_items)
         if candidates is None:
             vectors, bias = self.items()
-            return Encoded(self.encoder(items, levels, lengths, vectors), vectors, bias, open_)
+            history = self.encoder(items, levels, lengths, vectors)
+            return Encoded(history, open_, items=(vectors, bias))
         occurring, place = torch.unique(items, return_inverse=True)
         history = self.encoder(place, levels, lengths, self.items(occurring)[0])
-        vectors, bias = self.items(candidates.long().reshape(-1))
-        shape = candidates.shape
-        return Encoded(history, vectors.reshape(*shape, -1), bias.reshape(shape), open_)
+        return Encoded(history, open_, candidates=candidates.long())
 
     def scores(self, encoded: Encoded, query: Tensor) -> Tensor:
         """Scores of the choices for queries (n, [heads,] dim): (n, [heads,] choices)."""
-        query, vectors, bias = query / math.sqrt(self.dim), encoded.vectors, encoded.bias
-        if vectors.ndim == 2:
+        query, candidates = query / math.sqrt(self.dim), encoded.candidates
+        if encoded.items is not None:
+            vectors, bias = encoded.items
             if query.ndim == 2:
                 return torch.addmm(bias, query, vectors.T)
             return query @ vectors.T + bias
-        if query.ndim == 3:
-            return query @ vectors.transpose(1, 2) + bias[:, None]
-        return torch.bmm(vectors, query[:, :, None])[:, :, 0] + bias
+        assert candidates is not None
+        if query.ndim == 2:
+            return self.items.scores(query, candidates)
+        vectors, bias = self.items(candidates.flatten())
+        found = query @ vectors.unflatten(0, candidates.shape).transpose(1, 2)
+        return found + bias.unflatten(0, candidates.shape)[:, None]
 
 
 class QueryNet(nn.Module):

@@ -18,6 +18,9 @@ from audience.reward_models.users import UserModel
 BATCH = 1024
 """Events of a gradient step."""
 
+RATE = 1e-3
+"""Of Adam."""
+
 LEARNER_SHARE = 0.5
 """Share of the users to whom the learner recommends while it imitates greedy: it must learn what
 to do where it comes by itself, not only where greedy would be (Ross et al., "A reduction of
@@ -64,7 +67,7 @@ def clone_choices(
             f"warm_start='log' needs users with at least two events, got {len(histories)} users "
             f"with fewer; use another warm_start"
         )
-    losses = []
+    losses, learn = [], _Steps(policy, steps)
     for _ in range(steps):
         event = generator.choice(len(weight), BATCH, p=weight / weight.sum())
         lengths = np.minimum(place[event], shapes.history)
@@ -85,7 +88,7 @@ def clone_choices(
         wanted = logits.gather(1, torch.as_tensor(target, device=model.device)[:, None])[:, 0]
         # What a user took again is closed to the policy: nothing is to be learned from it.
         open_ = wanted > MASKED / 2
-        losses.append(_step(policy, -(wanted * open_).sum() / open_.sum().clamp_min(1)))
+        losses.append(learn(-(wanted * open_).sum() / open_.sum().clamp_min(1)))
     return losses
 
 
@@ -106,7 +109,7 @@ def imitate(
     env, policy = model.get_env(), model.policy
     assert isinstance(env, SB3VecEnv)
     seen: Any = env.reset()
-    losses = []
+    losses, learn = [], _Steps(policy, steps)
     kept: list[tuple[dict[str, NDArray[Any]], NDArray[Any]]] = []
     for step in range(steps):
         if step % STEPS_A_STATE == 0:
@@ -121,16 +124,36 @@ def imitate(
         tensors = {key: torch.as_tensor(value, device=model.device) for key, value in batch.items()}
         distribution: Any = policy.get_distribution(tensors)  # type: ignore[operator]
         log_prob = distribution.log_prob(torch.as_tensor(actions, device=model.device))
-        losses.append(_step(policy, -log_prob.clamp_min(MASKED / 2).mean()))
+        losses.append(learn(-log_prob.clamp_min(MASKED / 2).mean()))
     return losses
 
 
-def _step(policy: Any, loss: torch.Tensor) -> float:
-    policy.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-    policy.optimizer.step()
-    return float(loss.detach())
+class _Steps:
+    """Gradient steps of a policy, whose own optimiser stays as it is.
+
+    Adam remembers the size of gradients for a thousand steps: those of imitation, which are
+    larger, would hold up what comes after it.
+
+    Args:
+        policy: What learns.
+        steps: How many there will be: in the second half the rate falls to 0.
+    """
+
+    def __init__(self, policy: Any, steps: int) -> None:
+        self.policy = policy
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=RATE)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: min(1.0, 2 * (1 - step / max(steps, 1)))
+        )
+
+    def __call__(self, loss: torch.Tensor) -> float:
+        """Take one; the loss as a number."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return float(loss.detach())
 
 
 def _drawn(

@@ -19,6 +19,7 @@ from audience.benchmarks.speed_memory import machine
 from audience.benchmarks.speed_rows import catalogue_row, fit_row, row
 from audience.benchmarks.speed_settings import SLATES, SpeedSettings
 from audience.benchmarks.speed_table import markdown, sentence
+from audience.benchmarks.speed_training import training_row
 from audience.benchmarks.speed_users import synthetic_users
 from audience.benchmarks.speed_views import ViewName
 from audience.envs.candidates import LARGE
@@ -50,8 +51,8 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
         `_choosers` (a pass of only as many rows as choose something), `bytes_per_user`,
         `choosing` and `resets` (shares of user-steps at which something is chosen, and with
         which an episode ends), `measured_steps`; `note` where figures are None. `latency[]`:
-        `agent`, `p50_ms` and `p99_ms` of one prediction. `fits[]`: `seconds` of a fit by
-        `events` of the log. `machine`, `users`, `settings`.
+        `agent`, `p50_ms` and `p99_ms` of one prediction. `training[]`: see `training_row`.
+        `fits[]`: `seconds` of a fit by `events` of the log. `machine`, `users`, `settings`.
 
     Raises:
         UserModelError: `users` is no sound directory of users.
@@ -66,8 +67,8 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
     write_json(out / "settings.json", told)
-    results: dict[str, Any] = {"users": whose, "rows": [], "latency": [], "fits": []}
-    results |= {"machine": machine(device), "settings": told}
+    results: dict[str, Any] = {"users": whose, "machine": machine(device), "settings": told}
+    results |= {part: [] for part in ("rows", "latency", "training", "fits")}
 
     def add(part: str, entry: dict[str, Any]) -> None:
         results[part].append(entry)
@@ -93,6 +94,8 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
         add("rows", row(settings, own, "history", "vector", number, SLATES[-1], events=events))
     for items in budget.catalogues:
         add("rows", catalogue_row(settings, items))
+    for items in budget.trained:
+        add("training", training_row(settings, items))
     for number in budget.fits:
         add("fits", fit_row(settings, number))
     write_figures(out, results)

@@ -68,7 +68,7 @@ def row(
     if isinstance(users, BertUserModel):
         found |= {"members": users.model.config.members, "device": users.device.type}
     one, two = (held_bytes(VectorView(users, count, **own).core, users) for count in (1, 2))
-    if note := _too_large(STEP_COPIES * number * (two - one)):
+    if note := too_large(STEP_COPIES * number * (two - one)):
         return found | {"note": note}
     world = VIEWS[view](users, number, **own)
     world.reset(settings.seed, options)
@@ -82,7 +82,7 @@ def catalogue_row(settings: SpeedSettings, items: int) -> dict[str, Any]:
     """A row of synthetic users with a catalogue of this size, the candidates being as many."""
     candidates, number = min(CANDIDATES, items), settings.budget.scaled_users
     facts = _facts("catalogue", "vector", number, SLATES[-1], items, None, candidates)
-    if note := _too_large(MODEL_BYTES * items):
+    if note := too_large(MODEL_BYTES * items):
         return facts | {"note": note}
     users = synthetic_users(items, settings.tower, device=settings.device, seed=settings.seed)
     slate = SLATES[-1]
@@ -128,7 +128,7 @@ def _facts(
     }
 
 
-def _too_large(needed: float) -> str | None:
+def too_large(needed: float) -> str | None:
     """Why this many bytes are not to be had, or None where they are."""
     free = available_bytes()
     if free is None or needed <= MEMORY_SHARE * free:

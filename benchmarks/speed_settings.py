@@ -28,6 +28,9 @@ class SpeedPreset:
         catalogues: Numbers of items, of the rows that scale it.
         scaled_users: Users of these rows.
         predictions: Single predictions whose latency is taken.
+        trained: Numbers of items of catalogues that PPO is trained in and recommends from.
+        learners: Users of that training.
+        learned: User-steps of each of its rounds.
         fits: Scripted users of the logs that fits are timed on.
     """
 
@@ -39,13 +42,16 @@ class SpeedPreset:
     catalogues: tuple[int, ...]
     scaled_users: int
     predictions: int
+    trained: tuple[int, ...]
+    learners: int = 256
+    learned: int = 8192
     fits: tuple[int, ...] = ()
 
 
 PRESETS: dict[PresetName, SpeedPreset] = {
     # Seconds: shows that everything works, and nothing else.
-    "tiny": SpeedPreset(0.05, 2, (2,), (2,), (START_EVENTS,), (100,), 2, 5),
-    # Two minutes on 2 cores.
+    "tiny": SpeedPreset(0.05, 2, (2,), (2,), (START_EVENTS,), (100,), 2, 5, (100,), 4, 16),
+    # Three minutes on 2 cores.
     "demo": SpeedPreset(
         1.0,
         3,
@@ -55,6 +61,7 @@ PRESETS: dict[PresetName, SpeedPreset] = {
         (1_000, 10_000, 100_000, 1_000_000),
         64,
         200,
+        (10_000, 1_000_000),
     ),
     # A quarter of an hour.
     "full": SpeedPreset(
@@ -66,7 +73,8 @@ PRESETS: dict[PresetName, SpeedPreset] = {
         (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000),
         256,
         2000,
-        (250, 1000, 4000),
+        (10_000, 100_000, 1_000_000),
+        fits=(250, 1000, 4000),
     ),
 }
 
@@ -83,7 +91,7 @@ class SpeedSettings:
     """Directory of speed.json, the table and the figures."""
 
     preset: PresetName = "demo"
-    """How much to spend: demo (2 minutes), full (15 minutes), tiny (seconds; a smoke test)."""
+    """How much to spend: demo (3 minutes), full (15 minutes), tiny (seconds; a smoke test)."""
 
     device: str = "auto"
     """Where the model lives: auto, cpu, cuda."""

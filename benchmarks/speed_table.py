@@ -45,11 +45,20 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def sentence(part: str, entry: Mapping[str, Any]) -> str:
-    """One entry of `rows`, `latency` or `fits` on one line."""
+    """One entry of `rows`, `latency`, `training` or `fits` on one line."""
     if part == "latency":
         return (
             f"predict of {entry['agent']} for one user, {entry['items']:,} items: "
             f"{entry['p50_ms']:.2f} ms (p50), {entry['p99_ms']:.2f} ms (p99)"
+        )
+    if part == "training":
+        said = f"PPO, {entry['items']:,} items, {entry['candidates']:,} candidates"
+        if entry["step_ms"] is None:
+            return f"{said}: {entry['note']}"
+        return (
+            f"{said}: {entry['step_ms']:.1f} ms a step of {entry['users']:,} users with its share "
+            f"of the updates ({entry['user_steps_per_second']:,.0f} user-steps/s); recommends from "
+            f"the whole catalogue in {entry['p50_ms']:.2f} ms (p50), {entry['p99_ms']:.2f} ms (p99)"
         )
     if part == "fits":
         said = f"a {entry['preset']} fit to {entry['events']:,} events of {entry['users']:,} users"
@@ -77,7 +86,8 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
         f"choosers: the same where the pass has only as many rows as choose something; choose, "
         f"end: user-steps with a choice, and that end an episode."
     ]
-    said += [sentence(part, entry) for part in ("latency", "fits") for entry in results[part]]
+    parts = ("latency", "training", "fits")
+    said += [sentence(part, entry) for part in parts for entry in results[part]]
     said += [sentence("rows", entry) for entry in results["rows"] if entry.get("note")]
     return said
 

@@ -97,6 +97,31 @@ def test_large_catalogues_share_rows_yet_tell_items_apart() -> None:
     assert len(vectors.detach().unique(dim=0)) > 99_000
 
 
+@pytest.mark.parametrize("n_items", [300, 30_000])
+@pytest.mark.parametrize("given", [True, False])
+def test_scores_of_candidates_are_products_with_their_vectors(n_items: int, given: bool) -> None:
+    """And so are their gradients, with rows of their own and with shared ones."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    fixed = rng.normal(size=(n_items, 5)).astype(np.float32) if given else None
+    items = ItemVectors(n_items, 6, fixed, rng.normal(size=n_items))
+    torch.nn.init.normal_(items.bias)
+    queries = torch.randn(9, 6, requires_grad=True)
+    candidates = torch.randint(n_items, (9, 40))
+    weights = torch.randn(9, 40)
+    own = [queries, *items.parameters()]
+    scores = items.scores(queries, candidates)
+    gradients = torch.autograd.grad((scores * weights).sum(), own)
+    vectors, bias = items(candidates.flatten())
+    products = (vectors.unflatten(0, (9, 40)) * queries[:, None]).sum(2) + bias.unflatten(
+        0, (9, 40)
+    )
+    torch.testing.assert_close(scores, products)
+    expected = torch.autograd.grad((products * weights).sum(), own)
+    for found, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_a_policy_trains_and_is_evaluated_at_100_000_items(
     make_tiny_users: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,9 +143,9 @@ def test_a_policy_trains_and_is_evaluated_at_100_000_items(
     assert (running >= 0).all()
 
 
-def test_a_training_step_computes_as_much_in_a_hundredfold_catalogue() -> None:
+def test_a_training_step_computes_no_more_in_a_hundredfold_catalogue() -> None:
     work = {}
-    for n_items in (1_000, 100_000):
+    for n_items in (10_000, 1_000_000):
         torch.manual_seed(0)
         policy = ItemScoringPolicy(space(n_items, 50), spaces.Discrete(50), lambda _: 1e-3)
         rows = {k: torch.as_tensor(v) for k, v in batch(n_items, 50, 16).items()}
@@ -129,5 +154,4 @@ def test_a_training_step_computes_as_much_in_a_hundredfold_catalogue() -> None:
             values, log_prob, entropy = policy.evaluate_actions(rows, torch.zeros(16))
             (values.mean() + log_prob.mean() + entropy.mean()).backward()
         work[n_items] = counter.get_total_flops()
-    assert work[1_000] > 0
-    assert work[100_000] == work[1_000]
+    assert 0 < work[1_000_000] <= work[10_000]

@@ -52,6 +52,11 @@ def test_rows_have_the_keys_of_the_design_and_positive_figures(results: dict[str
     assert [r["items"] for r in results["rows"] if r["series"] == "catalogue"] == [100]
     assert results["latency"][0]["agent"] == "greedy"
     assert 0 < results["latency"][0]["p50_ms"] <= results["latency"][0]["p99_ms"]
+    (learned,) = results["training"]
+    assert (learned["items"], learned["candidates"], learned["users"]) == (100, 100, 4)
+    steps = 1000 * learned["users"] / learned["step_ms"]
+    assert learned["user_steps_per_second"] == pytest.approx(steps)
+    assert 0 < learned["p50_ms"] <= learned["p99_ms"]
     assert results["machine"]["threads"] == torch.get_num_threads()
 
 
