@@ -57,8 +57,9 @@ class Choosing:
         items, weight, self._place = _normalising_items(model)
         summed = self.sides[items]
         summed[:, self._bias] += weight
-        # (sides, summed items and a last column of none), those of the head first
-        self._summed = nn.functional.pad(summed.T, (0, 1)).contiguous()
+        # (sides, summed items and a last column of none), those of the head first; in bits, as
+        # powers of two take half as long as powers of e
+        self._summed = nn.functional.pad(summed.T / math.log(2), (0, 1)).contiguous()
         self._summed[self._bias, -1] = NOTHING
         self._first = torch.zeros(1, dtype=torch.long, device=model.device)
         self._mixing = self._mixing_of(model)
@@ -135,7 +136,7 @@ class Choosing:
             rows: Of these.
             left: What they weigh the sides by, shape (m, sides).
             gates: And EASE and followers, shape (m, 2).
-            raw: Memory for the utilities, shape (m, summed items).
+            raw: Memory for the utilities in bits, shape (m, summed items).
             score: And for scores, shape (m, items of the head).
         """
         statistics, inputs, head = states.statistics, self.model.inputs, score.shape[1]
@@ -143,16 +144,18 @@ class Choosing:
         floors = inputs.floors[0].clamp(min=1e-9)
         for which, scores in enumerate((statistics.ease, statistics.coming)):
             torch.index_select(scores, 0, rows, out=score)
-            score.clamp_(min=floors[which]).log_()
+            score.clamp_(min=floors[which]).log2_()
             raw[:, :head].addcmul_(score, gates[:, which : which + 1])
         # Scores count over their floors. What the logarithms of these take off is the same for
         # all items of the head: it is given to the few others, and taken off the sum.
-        shift = gates @ floors.log()[:, None]
+        shift = gates @ floors.log2()[:, None]
         raw[:, head:].add_(shift)
         events, used = statistics.events(rows)
-        raw.scatter_(1, torch.where(used, self._place[events], raw.shape[1] - 1), -torch.inf)
+        place = self._place.index_select(0, events.flatten()).view(events.shape)
+        raw.scatter_(1, torch.where(used, place, raw.shape[1] - 1), -torch.inf)
         top = raw.amax(1, keepdim=True).clamp_(min=NOTHING)  # all -inf where all is consumed
-        return raw.sub_(top).exp_().sum(1, keepdim=True).log_().add_(top).sub_(shift)
+        bits = raw.sub_(top).exp2_().sum(1, keepdim=True).log2_().add_(top).sub_(shift)
+        return bits.mul_(math.log(2))
 
     def _mixed(self, states: UserStates, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from audience.reward_models.about_users import NOBODY, NOTE_DECAY, NOTE_PRIOR, note_sums
 from audience.reward_models.behaviour import BehaviourModel
@@ -191,7 +192,7 @@ class BehaviourEngine:
         """Ask rows (m,) for their feedback on items (m, q)."""
         features = self._features(states, rows, items)
         interests = states.interests.index_select(0, rows)[:, None]
-        tokens = self._tokens.queries(self.vectors[items], features, interests)
+        tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
         hidden, past = ask(self.blocks, states.cache, rows, tokens)
         return Asked(self._feedback.logits(hidden, features), features, past)
 

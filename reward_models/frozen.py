@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm, linear, pad
+from torch.nn.functional import embedding, gelu, linear, pad
 from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -207,7 +207,7 @@ def frozen(model: BehaviourModel) -> list[FrozenBlock]:
 
 
 def _norm(hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return layer_norm(hidden, weight.shape, weight, bias, eps)
+    return torch.layer_norm(hidden, weight.shape, weight, bias, eps)
 
 
 def _plain(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -43,7 +43,7 @@ class Cache:
         places = other.keys[0].shape[1]
         for mine, of in ((self.keys, other.keys), (self.values, other.values)):
             for into, given in zip(mine, of, strict=True):
-                into[rows, :places] = given.index_select(0, theirs)
+                into[:, :places].index_copy_(0, rows, given.index_select(0, theirs))
         self.length[rows] = other.length[theirs]
 
 

@@ -73,13 +73,15 @@ def query_features(
         odds of levels of item and user.
     """
     std, covariance = inputs.unit[1], known.covariance
-    taste = (covariance @ known.moment[..., None]) / std  # (..., k, 1)
+    # The user's taste, and the covariance times each regressor; it is symmetric.
+    both = torch.cat([known.moment[..., None, :], regressors], -2) @ covariance  # (..., 1 + n, k)
+    taste, spread = both[..., :1, :] / std, both[..., 1:, :]
     sums, counts, squares = known.recent.unbind(-2)  # (..., decays), the last without decay
     flag = None if timed is None else timed.to(std.dtype)[..., None]  # (..., 1)
     count, seen = counts[..., -1:], counts + 1
     shrunk = count + BIAS_PRIOR
     own = sums[..., -1:] / shrunk / std
-    bias = taste[..., 0, :]  # (..., 1)
+    bias = taste[..., 0, :1]  # (..., 1)
     mood = sums[..., :-1] / seen[..., :-1] / std
     met = known.met / seen[..., None]  # what was met of late, shrunk to nothing
     scores = known.scores
@@ -101,8 +103,8 @@ def query_features(
         -1,
     )
     base, axes = of_item[..., :1], regressors[..., -inputs.axes :]
-    estimate = base + regressors @ taste
-    variance = ((regressors @ covariance) * regressors).sum(-1, keepdim=True).clamp_(min=0)
+    estimate = base + (regressors * taste).sum(-1, keepdim=True)
+    variance = (spread * regressors).sum(-1, keepdim=True).clamp_(min=0)
     opinion, near = known.opinion.split(1, -1)
     of_both = [
         estimate,

@@ -215,7 +215,8 @@ class BertSessions:
         below = shares.mean(1).double().cumsum(-1).cpu().numpy()
         level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1).astype(np.int64)
         expected = shares @ self._rewards  # (m, members)
-        disagreement = expected.std(1, correction=0).cpu().numpy().astype(np.float64)
+        apart = expected - expected.mean(1, keepdim=True)
+        disagreement = apart.square_().mean(1).sqrt_().cpu().numpy().astype(np.float64)
         seconds = np.full(len(rows), np.nan)
         if "dwell" in self.learned:
             heads = self.engine.model.slates

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from audience.reward_models.user_statistics import Statistics
 
@@ -142,8 +143,9 @@ class ChoiceTilt(nn.Module):
         """What is known of some users (m,)."""
         events, used = statistics.events(rows)
         width, count = events.shape[1], statistics.count.index_select(0, rows)
-        given = self.given[statistics.given[:, :width].index_select(0, rows)]
-        met = torch.cat([self.bases[events], given[..., None]], -1)  # (m, width, traits + 1)
+        levels = statistics.given[:, :width].index_select(0, rows)
+        given = self.given.index_select(0, levels.flatten()).view(*levels.shape, 1)
+        met = torch.cat([embedding(events, self.bases), given], -1)  # (m, width, traits + 1)
         age = count[:, None] - 1 - torch.arange(width, device=rows.device)
         reach = torch.minimum(count[:, None], count.new_tensor(_REACHES))  # (m, windows)
         inside = (age[:, None] < reach[..., None]) & used[:, None]  # (m, windows, width)
@@ -154,7 +156,7 @@ class ChoiceTilt(nn.Module):
         # Texts are looked up for the latest events alone.
         place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=rows.device)
         latest = events.gather(1, place.clamp(min=0))
-        directions = self.directions[latest] * (place >= 0)[..., None]
+        directions = embedding(latest, self.directions) * (place >= 0)[..., None]
         recent = directions.sum(1) / count.clamp(1, RECENT)[:, None]
         last = directions[:, 0] if width else recent
         return TiltContext(torch.cat(of_user, 1), last, recent)

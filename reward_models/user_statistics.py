@@ -41,9 +41,8 @@ class Statistics:
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.name in ("items", "given"):
-                mine[rows, : theirs.shape[1]] = theirs
-            else:
-                mine.index_copy_(0, rows, theirs)
+                mine = mine[:, : theirs.shape[1]]
+            mine.index_copy_(0, rows, theirs)
 
     def take(self, rows: Tensor) -> Statistics:
         """A copy of these rows."""
