@@ -15,6 +15,7 @@ from audience.reward_models.collaborative import (
     explicit_als,
     interaction_matrix,
 )
+from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
 from audience.reward_models.metrics import CELLS
 
@@ -103,13 +104,15 @@ def fit_als(
     """
     limits = (float(values.min()), float(values.max()))
 
-    def fit(n: int, penalty: float) -> tuple[float, dict[str, float], ExplicitFactors]:
+    def fit(of: tuple[int, float]) -> tuple[float, dict[str, float], ExplicitFactors]:
+        n, penalty = of
         als = explicit_als(fitting, values, n_items, n, penalty=penalty, seed=seed)
         predicted = fold_in(als, validation, known, limits)
         return error(predicted), {"factors": n, "penalty": penalty}, als
 
-    first = min((fit(factors[0], penalty) for penalty in ALS_PENALTIES), key=lambda f: f[0])
-    others = [fit(n, first[1]["penalty"]) for n in factors[1:]]
+    every = fits(fit, [(factors[0], penalty) for penalty in ALS_PENALTIES])
+    first = min(every, key=lambda f: f[0])
+    others = fits(fit, [(n, first[1]["penalty"]) for n in factors[1:]])
     _, settings, als = min([first, *others], key=lambda f: f[0])
     return PointPredictor(settings, lambda h, v: fold_in(als, h, v, limits))
 

@@ -17,6 +17,7 @@ from audience.reward_models.collaborative import (
     follower_matrix,
     only_items,
 )
+from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
 from audience.reward_models.query_features import BIAS_PRIOR, LEVEL_PRIOR
@@ -68,7 +69,9 @@ def fit_inputs(
     shares = (shares + 1.0) / (shares + 1.0).sum()
     inputs.level_shares.copy_(torch.from_numpy(shares))
     inputs.unit.copy_(torch.tensor([every.mean(), max(every.std(), 1e-6)]))
-    for fold, (histories, values) in enumerate(parts):
+
+    def fit(fold: int) -> None:
+        histories, values = parts[fold]
         warm = np.ones(len(values), bool) if cold is None else ~cold[fold, histories.items]
         of_warm = histories.events(warm), values[warm]
         als = explicit_als(*of_warm, n_items, factors, penalty=penalty, seed=seed)
@@ -82,6 +85,8 @@ def fit_inputs(
             followers = follower_matrix(part, len(head))
             inputs.followers[fold] = torch.from_numpy(followers)
             inputs.floors[fold, 1] = FLOOR * _mean_top(part, followers, FORGETTING)
+
+    fits(fit, range(len(parts)))
     return inputs
 
 

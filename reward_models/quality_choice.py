@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from audience.reward_models.choice_baselines import (
     KNN_SHRINKAGES,
     ItemScorer,
 )
+from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
 from audience.reward_models.metrics import (
     F64,
@@ -33,6 +34,8 @@ from audience.reward_models.quality_data import (
     measured,
     tuning_users,
 )
+
+T = TypeVar("T")
 
 USERS_AT_ONCE = 256
 """Users whose scores of all items are held at a time."""
@@ -88,36 +91,39 @@ def tune_ease(data: QualityData) -> float:
 @lru_cache(maxsize=1)  # a fit asks for the penalty, and later for the baseline
 def _tuned_ease(data: QualityData) -> ItemScorer:
     popularity = data.catalogue.popularity
-    return _best(data, (ItemScorer.ease(data.fitting, popularity, l2) for l2 in EASE_L2))[1]
+    return _best(data, lambda l2: ItemScorer.ease(data.fitting, popularity, l2), EASE_L2)[1]
 
 
 def _tuned_knn(data: QualityData) -> ItemScorer:
     """Item-KNN; the best shrinkage meets the other numbers of neighbours."""
 
-    def fitted(shrinkage: float, neighbours: int) -> ItemScorer:
-        return ItemScorer.item_knn(data.fitting, data.catalogue.popularity, shrinkage, neighbours)
+    def fitted(settings: tuple[float, int]) -> ItemScorer:
+        return ItemScorer.item_knn(data.fitting, data.catalogue.popularity, *settings)
 
-    first = _best(data, (fitted(shrinkage, KNN_NEIGHBOURS[0]) for shrinkage in KNN_SHRINKAGES))
+    first = _best(data, fitted, [(shrinkage, KNN_NEIGHBOURS[0]) for shrinkage in KNN_SHRINKAGES])
     shrinkage = first[1].settings["shrinkage"]
-    others = _best(data, (fitted(shrinkage, neighbours) for neighbours in KNN_NEIGHBOURS[1:]))
+    others = _best(data, fitted, [(shrinkage, neighbours) for neighbours in KNN_NEIGHBOURS[1:]])
     return max(first, others, key=lambda found: found[0])[1]
 
 
-def _best(data: QualityData, candidates: Iterable[ItemScorer]) -> tuple[float, ItemScorer]:
-    """The candidate of the highest NDCG of the next event plus that of the halves.
+def _best(
+    data: QualityData, fit: Callable[[T], ItemScorer], settings: Sequence[T]
+) -> tuple[float, ItemScorer]:
+    """The fit of the highest NDCG of the next event plus that of the halves.
 
     On validation users; the first one where nobody has an event to measure.
     """
     tuning, _ = tuning_users(data)
     parts = halves(tuning, data.seed)
 
-    def gain(scorer: ItemScorer) -> float:
+    def valued(of: T) -> tuple[float, ItemScorer]:
+        scorer = fit(of)
         if not len(tuning):
-            return 0.0
+            return 0.0, scorer
         next_event = _user_means(gain_of_rank(scorer.next_ranks(tuning)), tuning).mean()
-        return float(next_event + _half_rankings(scorer, *parts)[0].mean())
+        return float(next_event + _half_rankings(scorer, *parts)[0].mean()), scorer
 
-    return max(((gain(scorer), scorer) for scorer in candidates), key=lambda found: found[0])
+    return max(fits(valued, settings), key=lambda found: found[0])
 
 
 def choice_measures(

@@ -118,10 +118,10 @@ def test_settings_are_chosen_on_validation_users(
     monkeypatch.setattr(quality_choice, "KNN_NEIGHBOURS", (1, 30, 2))
     found = quality_choice._tuned_knn(data)
     assert found.settings == {"shrinkage": 1.0, "neighbours": 30}
-    gains = [
-        quality_choice._best(
-            data, [ItemScorer.item_knn(data.fitting, data.catalogue.popularity, s, n)]
-        )[0]
-        for s, n in ((1e12, 1), (1.0, 1), (1.0, 2), (1.0, 30))
-    ]
+
+    def fit(of: tuple[float, int]) -> ItemScorer:
+        return ItemScorer.item_knn(data.fitting, data.catalogue.popularity, *of)
+
+    tried = ((1e12, 1), (1.0, 1), (1.0, 2), (1.0, 30))
+    gains = [quality_choice._best(data, fit, [of])[0] for of in tried]
     assert max(gains) == gains[-1]
