@@ -26,8 +26,8 @@ def test_fits_come_back_in_order_from_as_many_threads_as_torch_has(threads: int)
 
     def fit(setting: int) -> tuple[int, int, int]:
         together.wait()
-        libraries = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-        return setting, get_ident(), max(libraries)
+        blas = [info for info in threadpool_info() if info["user_api"] == "blas"]
+        return setting, get_ident(), max(info["num_threads"] for info in blas)
 
     found = fits(fit, range(4))
     assert [setting for setting, _, _ in found] == [0, 1, 2, 3]
