@@ -23,7 +23,7 @@ from audience.reward_models.block_features import (
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.heads import MemberLayers, SlateHeads
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
-from audience.reward_models.query_features import over
+from audience.reward_models.query_features import Scales, over
 from audience.reward_models.text_nearness import LATEST, SPANS, nearness
 from audience.reward_models.tilt import ChoiceTilt
 from audience.reward_models.user_statistics import Statistics
@@ -337,8 +337,9 @@ class BehaviourModel(BertPreTrainedModel):
 
     def tilt_features(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Tensor:
         """Features that the tilt weighs, of items (m, q) asked of users (m,); (m, q, features)."""
-        expected = over(self.inputs.scores_at(statistics, rows, items), self.inputs.floors[0])
-        return self.tilt.features(self.tilt.context(statistics, rows), items, expected)
+        floors = Scales.of(self.inputs, 0).floors
+        expected = over(self.inputs.scores_at(statistics, rows, items), floors)
+        return self.tilt.features(self.tilt.context(statistics.seen(rows)), items, expected)
 
     def scores(
         self, ease: Tensor, coming: Tensor, inputs: CollaborativeInputs | None = None

@@ -17,7 +17,7 @@ from audience.reward_models.frozen import FrozenFeedback, FrozenTokens, frozen
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Past, append, ask, new_cache
 from audience.reward_models.inputs import TEXT_AXES
-from audience.reward_models.query_features import item_features, query_features
+from audience.reward_models.query_features import Scales, item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import Statistics
@@ -58,7 +58,8 @@ class BehaviourEngine:
     ) -> None:
         self.model = model
         self.timed = model.config.order == "time" if timed is None else timed
-        self.blocks = frozen(model)
+        self.blocks, config = frozen(model), model.config
+        self._further = bool(config.places or config.context_dim or config.note_dim)
         with torch.inference_mode():
             self._feedback = FrozenFeedback.of(model)
             self.vectors = model.item_vectors()
@@ -67,6 +68,7 @@ class BehaviourEngine:
             # What is looked up of each item asked about: regressors, and its own features.
             of_items = model.inputs.design[0], item_features(model.inputs, 0, every)
             self._asked = torch.cat(of_items, 1)
+            self._scales = Scales.of(model.inputs, 0)
             self.looks = model.slates.look(self.vectors) if model.config.places else None
             self.choosing = Choosing(model, self.vectors, popularity_discount, self.timed, tilted)
 
@@ -251,14 +253,14 @@ class BehaviourEngine:
         asked = self._asked.index_select(0, items.flatten()).unflatten(0, items.shape)
         k = model.inputs.design.shape[2]
         raw = query_features(
-            model.inputs,
             known,
             asked[..., :k],
             asked[..., k:],
-            model.inputs.noise[0],
-            model.inputs.floors[0],
+            self._scales,
             None if self.timed else self._timed(rows),
         )
+        if not self._further:
+            return model.scaled(raw)
         of = {}
         if model.config.places:
             of["latest"] = self.latest_axes(states.statistics, rows)

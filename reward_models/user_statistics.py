@@ -49,6 +49,14 @@ class Statistics:
         names = [field.name for field in fields(self)]
         return Statistics(**{name: getattr(self, name).index_select(0, rows) for name in names})
 
+    def seen(self, rows: Tensor) -> Seen:
+        """The events of users (m,)."""
+        count = self.count.index_select(0, rows)
+        width = int(count.max()) if len(rows) else 0
+        used = torch.arange(width, device=rows.device) < count[:, None]
+        items, given = (of[:, :width].index_select(0, rows) for of in (self.items, self.given))
+        return Seen(items, given, used, count)
+
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """`sums` and `fading` of users (m,)."""
         return self.sums.index_select(0, rows), self.fading.index_select(0, rows)
@@ -89,6 +97,23 @@ class Statistics:
             short = max(short, self.items.shape[1])
             self.items = nn.functional.pad(self.items, (0, short))
             self.given = nn.functional.pad(self.given, (0, short))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Events of some users, left-aligned.
+
+    Attributes:
+        items: Oldest first, shape (m, width), int64.
+        given: Their feedback levels, likewise.
+        used: Which places are in use, likewise, bool.
+        count: How many are, shape (m,), int64.
+    """
+
+    items: Tensor
+    given: Tensor
+    used: Tensor
+    count: Tensor
 
 
 @dataclass(frozen=True)
