@@ -24,7 +24,8 @@ from audience.benchmarks.speed_views import ViewName
 from audience.envs.candidates import LARGE
 from audience.envs.default_users import movielens_directory, shared_users
 from audience.envs.scripted import scripted_users
-from audience.reward_models.bert_users import BertUserModel, resolve_device
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.device import resolve_device
 from audience.reward_models.users import UserModel
 
 VERSIONS = ("audience", "gymnasium", "numpy", "stable-baselines3", "torch", "transformers")
