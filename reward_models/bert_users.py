@@ -168,8 +168,8 @@ class BertUserModel:
     def start_memo(self, popularity_discount: float) -> StartMemo:
         """The states in which sessions begin, which all sessions of these users share."""
         if popularity_discount not in self._memos:
-            known = sum(len(starts) for starts in self._starts.values())
-            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), known)
+            every = Histories.joined(list(self._starts.values()))
+            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), every)
         return self._memos[popularity_discount]
 
     def alone(self, member: int) -> BertUserModel:

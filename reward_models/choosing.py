@@ -12,7 +12,7 @@ from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.query_features import Scales, over
 from audience.reward_models.tilt import Mixing
 from audience.reward_models.user_states import UserStates
-from audience.reward_models.user_statistics import Seen
+from audience.reward_models.user_statistics import Seen, pick, put
 
 SAMPLED_ITEMS = 1024
 """Rarer items drawn to stand for all where it is not. Without a score of EASE their utilities
@@ -78,8 +78,8 @@ class Choosing:
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""
-        count = states.statistics.count.index_select(0, rows).to(states.hidden.dtype)
-        hidden, interests = (of.index_select(0, rows) for of in (states.hidden, states.interests))
+        count = pick(states.statistics.count, rows).to(states.hidden.dtype)
+        hidden, interests = (pick(of, rows) for of in (states.hidden, states.interests))
         return self.model.states(hidden, interests, count)
 
     def utilities(self, states: UserStates, rows: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Choosing:
     def of_slates(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
         """`utilities` of the items of slates alone, (m, k)."""
         self.refresh(states, rows)
-        mixed = states.mixed.index_select(0, rows)[:, :, None]
+        mixed = pick(states.mixed, rows)[:, :, None]
         left, gates, normaliser = mixed.split((self.sides.shape[1], 2, 1), 1)
         sides = self.sides.index_select(0, slates.flatten()).unflatten(0, slates.shape)
         inputs, statistics = self.model.inputs, states.statistics
@@ -115,7 +115,7 @@ class Choosing:
 
     def refresh(self, states: UserStates, rows: Tensor) -> None:
         """Mix and normalise anew for those of these users whose state has changed."""
-        rows = rows[states.stale.index_select(0, rows)]
+        rows = rows[pick(states.stale, rows)]
         if not len(rows):
             return
         seen, columns = states.statistics.seen(rows), self._summed.shape[1]
@@ -130,7 +130,7 @@ class Choosing:
             memory = left.new_empty(2, size, columns)
             sums = [self._log_sums(states, *of, memory) for of in zip(*of_parts, strict=True)]
             normaliser = torch.cat(sums)
-        states.mixed.index_copy_(0, rows, torch.cat([left, gates, normaliser], 1))
+        put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
         states.stale.index_fill_(0, rows, False)
 
     def _log_sums(
@@ -175,8 +175,7 @@ class Choosing:
 
     def _mixed(self, states: UserStates, rows: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""
-        kept = states.hidden, states.interests.flatten(1)
-        hidden, interests = (of.index_select(0, rows) for of in kept)
+        hidden, interests = pick(states.hidden, rows), pick(states.interests.flatten(1), rows)
         known = torch.cat([hidden, interests, seen.count.to(hidden.dtype).log1p()[:, None]], 1)
         mixed = nn.functional.linear(known, *self._mixing)
         left, gates = mixed.split((mixed.shape[1] - 2, 2), 1)

@@ -20,7 +20,7 @@ from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.query_features import Scales, item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
-from audience.reward_models.user_statistics import Statistics
+from audience.reward_models.user_statistics import Statistics, pick, put
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ class BehaviourEngine:
             self._note(states, rows, notes)
         values = model.level_values
         residuals = model.inputs.add(states.statistics, rows, items, levels, values)
-        kept = states.interests.index_select(0, rows).mul_(model.interest_decays[:, None])
+        kept = pick(states.interests, rows).mul_(model.interest_decays[:, None])
         kept += self.vectors.index_select(0, items)[:, None]
-        states.interests.index_copy_(0, rows, kept)
-        position = states.cache.length.index_select(0, rows) - 1
+        put(states.interests, rows, kept)
+        position = pick(states.cache.length, rows) - 1
         tokens = self._tokens.events(items, levels, residuals, position, notes)
         hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
-        states.hidden.index_copy_(0, rows, hidden)
+        put(states.hidden, rows, hidden)
         states.stale.index_fill_(0, rows, True)
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class BehaviourEngine:
     def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> Asked:
         """Ask rows (m,) for their feedback on items (m, q)."""
         features = self._features(states, rows, items)
-        interests = states.interests.index_select(0, rows)[:, None]
+        interests = pick(states.interests, rows)[:, None]
         tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
         hidden, past = ask(self.blocks, states.cache, rows, tokens)
         return Asked(self._feedback.logits(hidden, features), features, past)

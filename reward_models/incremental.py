@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.frozen import FrozenBlock
+from audience.reward_models.user_statistics import pick
 
 PARTS, LEAST_ROWS = 2, 64
 """Parts of a past, and rows of one: fewer cost more in calls than they spare."""
@@ -160,7 +161,7 @@ def ask(
 
 
 def _past(cache: Cache, rows: Tensor) -> Past:
-    length = cache.length.index_select(0, rows)
+    length = pick(cache.length, rows)
     if len(rows) == 1:
         row, places = int(rows), int(length) + 1
         keys, values = (

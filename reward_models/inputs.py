@@ -21,7 +21,7 @@ from audience.reward_models.query_features import (
     over,
     query_features,
 )
-from audience.reward_models.user_statistics import Known, Statistics
+from audience.reward_models.user_statistics import Known, Statistics, pick, put
 
 INPUTS = ("als", "ease", "item_knn", "followers")
 """What is taken in, by the names that judges call their kin by."""
@@ -164,7 +164,7 @@ class CollaborativeInputs(nn.Module):
         sums, fading = statistics.of_rows(rows)
         k = self.design.shape[2]
         return Known(
-            statistics.covariance.index_select(0, rows),
+            pick(statistics.covariance, rows),
             sums[:, :k],
             sums[:, k:],
             fading[:, :3],
@@ -286,15 +286,15 @@ class CollaborativeInputs(nn.Module):
         """
         x, moment, onehot, recent = self.plain_sums(items, levels, values, 0)
         # Sherman & Morrison 1950: the inverse of a sum with one outer product.
-        covariance = statistics.covariance.index_select(0, rows)
+        covariance = pick(statistics.covariance, rows)
         turned = torch.bmm(x[:, None], covariance)  # (m, 1, k)
         shrunk = turned / (1 + torch.bmm(turned, x[..., None]))
         covariance.addcmul_(shrunk.mT, turned, value=-1)
-        statistics.covariance.index_copy_(0, rows, covariance)
+        put(statistics.covariance, rows, covariance)
         statistics.sums.index_add_(0, rows, torch.cat([moment, onehot], 1))
-        fading = statistics.fading.index_select(0, rows).mul_(self.decays)
+        fading = pick(statistics.fading, rows).mul_(self.decays)
         fading += torch.cat([recent, x[:, -self.axes :]], 1)[..., None]
-        statistics.fading.index_copy_(0, rows, fading)
+        put(statistics.fading, rows, fading)
         size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else len(rows)
         if len(rows) <= size:
             self._add_scores(statistics, rows, items)
@@ -312,8 +312,8 @@ class CollaborativeInputs(nn.Module):
             known = (place >= 0)[:, None]
             ease, new = ease.mul_(known), new.mul_(known)
         statistics.ease.index_add_(0, rows, ease)
-        coming = statistics.coming.index_select(0, rows).mul_(FORGETTING).add_(new)
-        statistics.coming.index_copy_(0, rows, coming)
+        coming = pick(statistics.coming, rows).mul_(FORGETTING).add_(new)
+        put(statistics.coming, rows, coming)
 
     def of(
         self, items: Tensor, levels: Tensor, lengths: Tensor, level_values: Tensor
