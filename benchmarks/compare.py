@@ -31,7 +31,7 @@ from audience.benchmarks.settings import CompareSettings
 from audience.benchmarks.stages import Stages
 from audience.benchmarks.world_names import JUDGE, SIMULATOR
 from audience.benchmarks.worlds import HALF
-from audience.reward_models.bert_users import resolve_device
+from audience.reward_models.device import resolve_device
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 from audience.reward_models.log import InteractionLog

@@ -20,7 +20,8 @@ from audience.benchmarks.files import read_json, write_json, write_text
 from audience.benchmarks.real_feedback import real_feedback
 from audience.benchmarks.recovery import recovery
 from audience.benchmarks.scripted_truth import SCRIPTED
-from audience.reward_models.bert_users import BertUserModel, resolve_device
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.device import resolve_device
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import fit, settings_of
 from audience.reward_models.log import InteractionLog

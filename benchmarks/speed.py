@@ -25,7 +25,8 @@ from audience.benchmarks.speed_views import ViewName
 from audience.envs.candidates import LARGE
 from audience.envs.default_users import movielens_directory, shared_users
 from audience.envs.scripted import scripted_users
-from audience.reward_models.bert_users import BertUserModel, resolve_device
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.device import resolve_device
 from audience.reward_models.users import UserModel
 
 VERSIONS = ("audience", "gymnasium", "numpy", "stable-baselines3", "torch", "transformers")
@@ -47,12 +48,13 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
         What `speed.json` says. `rows[]`: `series` (views, history, catalogue), `view`, `users`,
         `slate`, `items`, `candidates`, `history` (events at the start of a session), `members`,
         `device`, `user_steps_per_second`, `forward_only_per_second` (one query and one event a
-        user through the cached layers), `efficiency` (their ratio), the latter two with
-        `_choosers` (a pass of only as many rows as choose something), `bytes_per_user`,
-        `choosing` and `resets` (shares of user-steps at which something is chosen, and with
-        which an episode ends), `measured_steps`; `note` where figures are None. `latency[]`:
-        `agent`, `p50_ms` and `p99_ms` of one prediction. `training[]`: see `training_row`.
-        `fits[]`: `seconds` of a fit by `events` of the log. `machine`, `users`, `settings`.
+        user through the cached layers of the tower alone), `efficiency` (their ratio), the latter
+        two also with `_choosers` (a pass of only as many rows as choose something), `_heads` (a
+        pass with the network's heads, see `BareForward`) and both, `bytes_per_user`, `choosing`
+        and `resets` (shares of user-steps at which something is chosen, and with which an episode
+        ends), `measured_steps`; `note` where figures are None. `latency[]`: `agent`, `p50_ms` and
+        `p99_ms` of one prediction. `training[]`: see `training_row`. `fits[]`: `seconds` of
+        a fit by `events` of the log. `machine`, `users`, `settings`.
 
     Raises:
         UserModelError: `users` is no sound directory of users.

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from audience.agents.base import Agent
 from audience.benchmarks.speed_settings import SpeedPreset
 from audience.benchmarks.speed_views import Taken, View, valid_actions
 from audience.envs import RecommendEnv
-from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.bert_users import BertUserModel
-from audience.reward_models.frozen import frozen
-from audience.reward_models.incremental import append, ask, new_cache
+from audience.reward_models.frozen import FrozenFeedback
+from audience.reward_models.incremental import append, ask
+from audience.reward_models.parts import one_thread, part_count, side_by_side
 from audience.reward_models.users import UserModel
 
 WARM_STEPS = 24
@@ -25,52 +27,82 @@ WARM_STEPS = 24
 WARM_SHARE = 0.5
 """Of the measured time: what these steps may take, but for the first two."""
 
+PASSES = {
+    "": (False, False),
+    "_choosers": (True, False),
+    "_heads": (False, True),
+    "_heads_choosers": (True, True),
+}
+"""Forward passes by the ends of their keys: whether of as many rows as choose something, who alone
+need one, instead of all; and whether with the heads."""
+
 
 class BareForward:
-    """The behaviour tower alone, on the rows of an environment: one query and one event a user.
+    """The network alone, on the rows of an environment: one query and one event a user.
 
-    Both pass the cached layers (`incremental.ask` and `append`); tokens and what was cached are
-    random numbers, features, heads, choice and bookkeeping are left out.
+    The tower alone: both pass the cached layers (`incremental.ask` and `append`). With its heads,
+    also the feedback of all members to the query, and from the event's state the utilities of all
+    items, as far as an answer needs them: what they sum to. Tokens, features and what was cached
+    are random numbers. Left out are the look-ups, sums and collaborative scores behind features
+    and tokens, draws, and all that an environment is. It computes in parts as the users do.
 
     Args:
-        model: The behaviour model.
-        users: Rows of the cache.
+        users: The user model.
+        count: Rows of the cache.
     """
 
-    def __init__(self, model: BehaviourModel, users: int) -> None:
-        self.model, self._blocks = model, frozen(model)
+    def __init__(self, users: BertUserModel, count: int) -> None:
+        model, self._engine = users.model, users.engine()
+        self._window, self._device = model.config.window, model.device
+        self._feedback = FrozenFeedback.of(model)
         generator = torch.Generator().manual_seed(0)
-        self._cache = new_cache(model, users)
-        for kept in (*self._cache.keys, *self._cache.values):
-            kept.copy_(torch.randn(kept.shape[1:], generator=generator).to(kept))
-        tokens = torch.randn(users, 1, model.config.hidden_size, generator=generator)
-        self._tokens = tokens.to(model.device, model.dtype)
-        self._rows = torch.arange(users, device=model.device)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(model.device, model.dtype)
+
+        self._states = self._engine.new_states(count)
+        cache = self._states.cache
+        for kept in (*cache.keys, *cache.values):
+            kept.copy_(draw(*kept.shape[1:]))
+        self._tokens = draw(count, 1, model.config.hidden_size)
+        self._features = draw(count, 1, len(model.feature_mean))
+        self._rows = torch.arange(count, device=model.device)
 
     def hold(self, events: NDArray[np.int64]) -> None:
         """Set how many events each user has, shape (users,).
 
         What overflows the window leaves half of it, as at the start of a session.
         """
-        window = self.model.config.window
-        kept = np.where(events < window, events, window // 2)
-        self._length = torch.from_numpy(1 + kept).to(self._cache.length)
+        kept = np.where(events < self._window, events, self._window // 2)
+        self._length = torch.from_numpy(1 + kept).to(self._device)
 
     @torch.inference_mode()
-    def seconds(self, rows: int) -> float:
-        """Time of a pass of the first rows."""
-        own, tokens = self._rows[:rows], self._tokens[:rows]
-        self._cache.length.copy_(self._length)
+    def seconds(self, rows: int, heads: bool = False) -> float:
+        """Time of a pass of the first rows, of the tower alone or with its heads."""
+        parts = self._rows[:rows].chunk(part_count(rows, self._device))
+        self._states.cache.length.copy_(self._length)
         self._wait()
         began = time.perf_counter()
-        _, past = ask(self._blocks, self._cache, own, tokens)
-        append(self._blocks, self._cache, own, tokens, past)
+        with one_thread(self._device):
+            side_by_side(partial(self._pass, heads=heads), parts)
         self._wait()
         return time.perf_counter() - began
 
+    @torch.inference_mode()
+    def _pass(self, own: Tensor, heads: bool) -> None:
+        states, blocks, tokens = self._states, self._engine.blocks, self._tokens[own]
+        asked, past = ask(blocks, states.cache, own, tokens)
+        if heads:
+            self._feedback.logits(asked, self._features[own]).softmax(-1)
+        hidden = append(blocks, states.cache, own, tokens, past)
+        if heads:
+            states.hidden.index_copy_(0, own, hidden[:, 0])
+            states.stale.index_fill_(0, own, True)
+            self._engine.choosing.refresh(states, own)
+
     def _wait(self) -> None:
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
 def measure(
@@ -99,12 +131,12 @@ def measure(
             count += 1
         return taken
 
-    bare = BareForward(users.model, core.num_envs) if isinstance(users, BertUserModel) else None
+    bare = BareForward(users, core.num_envs) if isinstance(users, BertUserModel) else None
     warm = steps(WARM_SHARE * budget.seconds, WARM_STEPS, least=2)
     choosing = warm.chosen / max(warm.steps, 1)
-    turn = budget.seconds / budget.rounds / 3
+    turn = budget.seconds / budget.rounds / (1 + len(PASSES))
     whole, rates = Taken(), []
-    forward: dict[str, list[float]] = {"all": [], "choosers": []}
+    forward: dict[str, list[float]] = {name: [] for name in PASSES}
     for _ in range(budget.rounds):
         taken = steps(turn)
         whole += taken
@@ -113,14 +145,15 @@ def measure(
             continue
         bare.hold(view.lengths if events is None else np.full(core.num_envs, events))
         choosers = max(1, round(choosing * core.num_envs))
-        for name, rows in (("all", core.num_envs), ("choosers", choosers)):
-            forward[name].append(core.num_envs / _mean_seconds(bare, rows, turn))
+        for name, (some, heads) in PASSES.items():
+            seconds = _mean_seconds(bare, choosers if some else core.num_envs, heads, turn)
+            forward[name].append(core.num_envs / seconds)
     rate = float(np.median(rates))
     found: dict[str, Any] = {"user_steps_per_second": rate}
-    for name, key in (("all", ""), ("choosers", "_choosers")):
-        per_second = float(np.median(forward[name])) if forward[name] else None
-        found[f"forward_only{key}_per_second"] = per_second
-        found[f"efficiency{key}"] = None if per_second is None else rate / per_second
+    for name, rates in forward.items():
+        per_second = float(np.median(rates)) if rates else None
+        found[f"forward_only{name}_per_second"] = per_second
+        found[f"efficiency{name}"] = None if per_second is None else rate / per_second
     return found | {
         "choosing": whole.chosen / max(whole.steps, 1),
         "resets": whole.ended / max(whole.steps, 1),
@@ -151,9 +184,9 @@ def latency(agent: Agent, users: UserModel, predictions: int, seed: int) -> dict
     return {"p50_ms": float(middle), "p99_ms": float(high), "predictions": predictions}
 
 
-def _mean_seconds(bare: BareForward, rows: int, least: float) -> float:
+def _mean_seconds(bare: BareForward, rows: int, heads: bool, least: float) -> float:
     total, count = 0.0, 0
     while not count or total < least:
-        total += bare.seconds(rows)
+        total += bare.seconds(rows, heads)
         count += 1
     return total / count

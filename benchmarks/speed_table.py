@@ -19,6 +19,8 @@ HEADINGS = (
     "bare/s",
     "ratio",
     "choosers",
+    "heads",
+    "heads, choosers",
     "kB/user",
     "choose",
     "end",
@@ -38,6 +40,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         _number(row["forward_only_per_second"], ",.0f"),
         _number(row["efficiency"], ".2f"),
         _number(row.get("efficiency_choosers"), ".2f"),
+        _number(row.get("efficiency_heads"), ".2f"),
+        _number(row.get("efficiency_heads_choosers"), ".2f"),
         _number(None if held is None else held / 1000, ",.1f"),
         _number(row.get("choosing"), ".0%"),
         _number(row.get("resets"), ".0%"),
@@ -82,9 +86,10 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     said = [
         f"{results['users']} users; {computer['cpu']}, {computer['cores']} cores, "
         f"{computer['threads']} thread(s), {computer['device']}. Steps of users; bare: a pass of "
-        f"one query and one event of every user through the cached layers; ratio: steps/bare; "
-        f"choosers: the same where the pass has only as many rows as choose something; choose, "
-        f"end: user-steps with a choice, and that end an episode."
+        f"one query and one event of every user through the cached layers of the tower alone; "
+        f"ratio: steps/bare; choosers: the same where the pass has only as many rows as choose "
+        f"something; heads: ratios where the pass computes the network's heads, too; choose, end: "
+        f"user-steps with a choice, and that end an episode."
     ]
     parts = ("latency", "training", "fits")
     said += [sentence(part, entry) for part in parts for entry in results[part]]

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from audience.reward_models.behaviour import BehaviourModel
-from audience.reward_models.bert_users import BertUserModel, resolve_device
+from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.configuration import BehaviourConfig
+from audience.reward_models.device import resolve_device
 from audience.reward_models.fit_settings import PRESETS, PresetName
 from audience.reward_models.histories import Histories
 from audience.reward_models.input_fitting import FLOOR

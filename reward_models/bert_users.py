@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from torch import Tensor
 
 from audience.reward_models.about_users import NOBODY, AboutUsers
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
+from audience.reward_models.device import resolve_device
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import INPUTS
@@ -31,8 +32,10 @@ from audience.reward_models.quality_data import EventPredictions
 from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.sessions import BertSessions
+from audience.reward_models.slate_gains import slate_gains
 from audience.reward_models.start_memo import StartMemo
 from audience.reward_models.user_files import damaged, read_files, write_files
+from audience.reward_models.user_states import UserStates
 from audience.reward_models.users import Assumptions, Population
 
 if TYPE_CHECKING:
@@ -165,8 +168,8 @@ class BertUserModel:
     def start_memo(self, popularity_discount: float) -> StartMemo:
         """The states in which sessions begin, which all sessions of these users share."""
         if popularity_discount not in self._memos:
-            known = sum(len(starts) for starts in self._starts.values())
-            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), known)
+            every = Histories.joined(list(self._starts.values()))
+            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), every)
         return self._memos[popularity_discount]
 
     def alone(self, member: int) -> BertUserModel:
@@ -220,10 +223,7 @@ class BertUserModel:
         if key not in self._outside:
             starts = self._starts["fitting"].at_least(1)
             starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
-            engine = self.engine(assumptions.popularity_discount)
-            states = engine.new_states(len(starts))
-            rows = torch.arange(len(starts), device=self.device)
-            engine.encode(states, rows, starts)
+            engine, states, rows = self._encoded(starts, assumptions.popularity_discount)
             weights = popular_slate_weights(
                 engine.worth(states, rows).cpu().numpy(), self._catalogue.popularity, slate_size
             )
@@ -242,11 +242,6 @@ class BertUserModel:
     ) -> NDArray[np.float32]:
         """How much each item adds to the expected immediate reward of the best slate.
 
-        With choice weights w, outside weight w0 and expected rewards v, a slate S pays
-        sum(w v) / (w0 + sum w) over S. Its best value z solves z w0 = sum of the K largest
-        w (v - z) (Dinkelbach, Management Science 1967), so the K items with the largest
-        w (v - z) are the exact best slate; at slate 1 that is the best item.
-
         Args:
             items: Catalogue indices, oldest first, left-aligned, shape (n, history).
             levels: Feedback levels, shape (n, history).
@@ -256,26 +251,19 @@ class BertUserModel:
             top: Items, the likeliest choices, whose feedback is computed.
 
         Returns:
-            w (v - z), shape (n, items); -inf for consumed items and beyond the top.
+            `slate_gains`, shape (n, items); -inf for consumed items and beyond the top.
         """
         histories = Histories.from_padded(items, levels, lengths)
         names = np.full(len(histories), NOBODY)  # numbers could be names of other users
         histories = Histories(names, histories.offsets, histories.items, histories.levels)
-        engine = self.engine(assumptions.popularity_discount)
-        states = engine.new_states(len(histories))
-        rows = torch.arange(len(histories), device=self.device)
-        engine.encode(states, rows, histories)
+        engine, states, rows = self._encoded(histories, assumptions.popularity_discount)
         worth = engine.worth(states, rows)
         utilities, likeliest = worth.topk(min(top, len(self._catalogue)), dim=1)
         shares = engine.feedback(states, rows, likeliest).mean(2)  # (n, top, levels)
         reward = torch.from_numpy(self._scale.scaled).to(shares) @ shares.transpose(1, 2)
-        weight, outside = utilities.exp(), np.exp(self.outside_option(slate_size, assumptions))
-        value = torch.zeros(len(histories), 1, device=self.device)
-        for _ in range(8):  # converges superlinearly; 8 rounds leave nothing to see
-            best = (weight * (reward - value)).topk(slate_size, dim=1).indices
-            w, v = weight.gather(1, best), reward.gather(1, best)
-            value = (w * v).sum(1, keepdim=True) / (w.sum(1, keepdim=True) + outside)
-        gain = (weight * (reward - value)).masked_fill(utilities.isneginf(), -torch.inf)
+        outside = float(np.exp(self.outside_option(slate_size, assumptions)))
+        gain = slate_gains(utilities.exp(), reward, outside, slate_size)
+        gain = gain.masked_fill(utilities.isneginf(), -torch.inf)
         scores = torch.full(worth.shape, -torch.inf, device=self.device)
         return scores.scatter(1, likeliest, gain).cpu().numpy()
 
@@ -327,10 +315,7 @@ class BertUserModel:
         Returns:
             Shape (users, q, levels).
         """
-        engine = self.engine()
-        states = engine.new_states(len(histories))
-        rows = torch.arange(len(histories), device=self.device)
-        engine.encode(states, rows, histories)
+        engine, states, rows = self._encoded(histories)
         asked = torch.from_numpy(items).to(self.device)
         return engine.feedback(states, rows, asked).mean(2).cpu().numpy()
 
@@ -353,6 +338,16 @@ class BertUserModel:
             going = np.flatnonzero(sessions.histories().lengths < lengths)
             sessions.wander(going, rng.random((len(going), 3)))
         return sessions.histories(starts.users)
+
+    def _encoded(
+        self, histories: Histories, discount: float = 0.0
+    ) -> tuple[BehaviourEngine, UserStates, Tensor]:
+        """These histories in the rows of states of their own."""
+        engine = self.engine(discount)
+        states = engine.new_states(len(histories))
+        rows = torch.arange(len(histories), device=self.device)
+        engine.encode(states, rows, histories)
+        return engine, states, rows
 
     # Directories
 
@@ -402,30 +397,3 @@ class BertUserModel:
 
 def _names(starts: dict[Population, Histories]) -> NDArray[np.str_]:
     return np.concatenate([histories.users for histories in starts.values()])
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device of a setting: "auto" takes a GPU where there is one.
-
-    Raises:
-        ValueError: The device is not to be had.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but torch finds no GPU; use auto or cpu")
-    return found
-
-
-def replace_directory(new: Path, directory: Path) -> None:
-    """Put a finished directory in the place of another (or of none)."""
-    old = directory.with_name(directory.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    new.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from audience.reward_models.about_users import AboutUsers, note_sums
-from audience.reward_models.behaviour import INTERESTS
+from audience.reward_models.behaviour_network import INTERESTS
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import DECAYS, REACH, TEXT_AXES, CollaborativeInputs

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.collaborative import LINEAR_ITEMS
-from audience.reward_models.query_features import over
+from audience.reward_models.query_features import Scales, over
+from audience.reward_models.tilt import Mixing
 from audience.reward_models.user_states import UserStates
+from audience.reward_models.user_statistics import Seen, pick, put
 
 SAMPLED_ITEMS = 1024
 """Rarer items drawn to stand for all where it is not. Without a score of EASE their utilities
@@ -23,6 +25,10 @@ summed beyond it, so that a step costs the same in any catalogue."""
 
 NOTHING = -1e30
 """Utility of no item at all: its exponential is 0, and, unlike -inf, it can be subtracted."""
+
+COLUMNS = 16
+"""The columns of a sum over the catalogue are a multiple of this, at least one of no item: products
+of such a width are a tenth faster."""
 
 CELLS = 2**18
 """Users times items of one part of a sum over the catalogue, on a CPU: what its passes read and
@@ -57,17 +63,23 @@ class Choosing:
         items, weight, self._place = _normalising_items(model)
         summed = self.sides[items]
         summed[:, self._bias] += weight
-        # (sides, summed items and a last column of none), those of the head first; in bits, as
-        # powers of two take half as long as powers of e
-        self._summed = nn.functional.pad(summed.T / math.log(2), (0, 1)).contiguous()
-        self._summed[self._bias, -1] = NOTHING
+        # (sides, summed items and columns of none), those of the head first; in bits, as powers of
+        # two take half as long as powers of e
+        self._n_summed = len(items)
+        none = COLUMNS - len(items) % COLUMNS
+        self._summed = nn.functional.pad(summed.T / math.log(2), (0, none)).contiguous()
+        self._summed[self._bias, len(items) :] = NOTHING
         self._first = torch.zeros(1, dtype=torch.long, device=model.device)
         self._mixing = self._mixing_of(model)
+        self._scales = Scales.of(model.inputs, 0)
+        self._floors = self._scales.floors.tolist()
+        self._log_floors = self._scales.floors.log2()[:, None]  # (2, 1)
+        self._tilt: tuple[int, Mixing] | None = None
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""
-        count = states.statistics.count.index_select(0, rows).to(states.hidden.dtype)
-        hidden, interests = (of.index_select(0, rows) for of in (states.hidden, states.interests))
+        count = pick(states.statistics.count, rows).to(states.hidden.dtype)
+        hidden, interests = (pick(of, rows) for of in (states.hidden, states.interests))
         return self.model.states(hidden, interests, count)
 
     def utilities(self, states: UserStates, rows: Tensor) -> Tensor:
@@ -77,7 +89,7 @@ class Choosing:
         if not self.timed and self.model.config.order == "time":
             raw = self.model.set_scores(inputs.whole(ease))
         else:
-            left, gates = self._mixed(states, rows)
+            left, gates = self._mixed(states, rows, statistics.seen(rows))
             raw = left @ self.sides.T
             coming = statistics.coming.index_select(0, rows)
             of_head = inputs.expected(ease, coming, self._first)
@@ -93,31 +105,32 @@ class Choosing:
     def of_slates(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
         """`utilities` of the items of slates alone, (m, k)."""
         self.refresh(states, rows)
-        mixed = states.mixed.index_select(0, rows)[:, :, None]
+        mixed = pick(states.mixed, rows)[:, :, None]
         left, gates, normaliser = mixed.split((self.sides.shape[1], 2, 1), 1)
         sides = self.sides.index_select(0, slates.flatten()).unflatten(0, slates.shape)
         inputs, statistics = self.model.inputs, states.statistics
-        expected = over(inputs.scores_at(statistics, rows, slates), inputs.floors[0])
+        expected = over(inputs.scores_at(statistics, rows, slates), self._scales.floors)
         raw = torch.baddbmm(torch.bmm(sides, left), expected, gates).sub_(normaliser)[..., 0]
         return raw.masked_fill_(statistics.consumed(rows, slates), -torch.inf)
 
     def refresh(self, states: UserStates, rows: Tensor) -> None:
         """Mix and normalise anew for those of these users whose state has changed."""
-        rows = rows[states.stale.index_select(0, rows)]
+        rows = rows[pick(states.stale, rows)]
         if not len(rows):
             return
-        left, gates = self._mixed(states, rows)
-        columns = self._summed.shape[1]
+        seen, columns = states.statistics.seen(rows), self._summed.shape[1]
+        left, gates = self._mixed(states, rows, seen)
+        place = self._place.index_select(0, seen.items.flatten()).view(seen.items.shape)
+        consumed = torch.where(seen.used, place, columns - 1)
         size = max(1, CELLS // columns) if rows.device.type == "cpu" else len(rows)
-        raw = left.new_empty(min(size, len(rows)), columns)
-        score = left.new_empty(len(raw), len(self.model.inputs.head))
-        sums = []
-        for begin in range(0, len(rows), size):
-            own = slice(begin, begin + size)
-            some, of = rows[own], (left[own], gates[own])
-            sums.append(self._log_sums(states, some, *of, raw[: len(some)], score[: len(some)]))
-        normaliser = sums[0] if len(sums) == 1 else torch.cat(sums)
-        states.mixed.index_copy_(0, rows, torch.cat([left, gates, normaliser], 1))
+        if len(rows) <= size:
+            normaliser = self._log_sums(states, rows, left, gates, consumed)
+        else:
+            of_parts = (of.split(size) for of in (rows, left, gates, consumed))
+            memory = left.new_empty(2, size, columns)
+            sums = [self._log_sums(states, *of, memory) for of in zip(*of_parts, strict=True)]
+            normaliser = torch.cat(sums)
+        put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
         states.stale.index_fill_(0, rows, False)
 
     def _log_sums(
@@ -126,8 +139,8 @@ class Choosing:
         rows: Tensor,
         left: Tensor,
         gates: Tensor,
-        raw: Tensor,
-        score: Tensor,
+        consumed: Tensor,
+        memory: Tensor | None = None,
     ) -> Tensor:
         """Logarithm of the sum of exp(utility) over what is not consumed, shape (m, 1).
 
@@ -136,39 +149,47 @@ class Choosing:
             rows: Of these.
             left: What they weigh the sides by, shape (m, sides).
             gates: And EASE and followers, shape (m, 2).
-            raw: Memory for the utilities in bits, shape (m, summed items).
-            score: And for scores, shape (m, items of the head).
+            consumed: Columns of the items that they met, the last for none, shape (m, width).
+            memory: For utilities and scores, contiguous, shape (2, m or more, summed items).
         """
-        statistics, inputs, head = states.statistics, self.model.inputs, score.shape[1]
-        torch.mm(left, self._summed, out=raw)
-        floors = inputs.floors[0].clamp(min=1e-9)
-        for which, scores in enumerate((statistics.ease, statistics.coming)):
+        statistics, (m, head) = states.statistics, (len(rows), len(self.model.inputs.head))
+        raw = left.new_empty(m, self._summed.shape[1]) if memory is None else memory[0, :m]
+        score = left.new_empty(m, head) if memory is None else memory[1].view(-1)[: m * head]
+        score = score.view(m, head)
+        torch.mm(left, self._summed, out=raw)  # in bits
+        of_head = raw[:, :head]
+        of_both = statistics.ease, statistics.coming
+        weights = gates.split(1, 1)
+        for scores, floor, weight in zip(of_both, self._floors, weights, strict=True):
             torch.index_select(scores, 0, rows, out=score)
-            score.clamp_(min=floors[which]).log2_()
-            raw[:, :head].addcmul_(score, gates[:, which : which + 1])
+            of_head.addcmul_(score.clamp_(min=floor).log2_(), weight)
         # Scores count over their floors. What the logarithms of these take off is the same for
         # all items of the head: it is given to the few others, and taken off the sum.
-        shift = gates @ floors.log2()[:, None]
-        raw[:, head:].add_(shift)
-        events, used = statistics.events(rows)
-        place = self._place.index_select(0, events.flatten()).view(events.shape)
-        raw.scatter_(1, torch.where(used, place, raw.shape[1] - 1), -torch.inf)
+        shift = gates @ self._log_floors
+        if self._n_summed > head:
+            raw[:, head:].add_(shift)
+        raw.scatter_(1, consumed, -torch.inf)
         top = raw.amax(1, keepdim=True).clamp_(min=NOTHING)  # all -inf where all is consumed
         bits = raw.sub_(top).exp2_().sum(1, keepdim=True).log2_().add_(top).sub_(shift)
         return bits.mul_(math.log(2))
 
-    def _mixed(self, states: UserStates, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixed(self, states: UserStates, rows: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""
-        kept = states.hidden, states.interests.flatten(1), states.statistics.count
-        hidden, interests, count = (of.index_select(0, rows) for of in kept)
-        known = torch.cat([hidden, interests, count.to(hidden.dtype).log1p()[:, None]], 1)
+        hidden, interests = pick(states.hidden, rows), pick(states.interests.flatten(1), rows)
+        known = torch.cat([hidden, interests, seen.count.to(hidden.dtype).log1p()[:, None]], 1)
         mixed = nn.functional.linear(known, *self._mixing)
-        left, gates = mixed[:, :-2], mixed[:, -2:]
+        left, gates = mixed.split((mixed.shape[1] - 2, 2), 1)
         if self.tilted:
-            tilt = self.model.tilt
-            left = torch.cat([left, tilt.mixed(tilt.context(states.statistics, rows))], 1)
-            gates = gates + tilt.gates()
+            tilt = self._tilting()
+            left = torch.cat([left, *tilt.sides(self.model.tilt.context(seen))], 1)
+            gates = gates + tilt.gates
         return left, gates
+
+    def _tilting(self) -> Mixing:
+        version = self.model.tilt.weights._version  # it changes while the tilt is fitted
+        if self._tilt is None or self._tilt[0] != version:
+            self._tilt = version, self.model.tilt.mixing()
+        return self._tilt[1]
 
     def _mixing_of(self, model: BehaviourModel) -> tuple[Tensor, Tensor]:
         """Weight and bias of what mixes the first sides, and EASE and followers.

@@ -17,10 +17,10 @@ from audience.reward_models.frozen import FrozenFeedback, FrozenTokens, frozen
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Past, append, ask, new_cache
 from audience.reward_models.inputs import TEXT_AXES
-from audience.reward_models.query_features import item_features, query_features
+from audience.reward_models.query_features import Scales, item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
-from audience.reward_models.user_statistics import Statistics
+from audience.reward_models.user_statistics import Statistics, pick, put
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class BehaviourEngine:
     ) -> None:
         self.model = model
         self.timed = model.config.order == "time" if timed is None else timed
-        self.blocks = frozen(model)
+        self.blocks, config = frozen(model), model.config
+        self._further = bool(config.places or config.context_dim or config.note_dim)
         with torch.inference_mode():
             self._feedback = FrozenFeedback.of(model)
             self.vectors = model.item_vectors()
@@ -67,6 +68,7 @@ class BehaviourEngine:
             # What is looked up of each item asked about: regressors, and its own features.
             of_items = model.inputs.design[0], item_features(model.inputs, 0, every)
             self._asked = torch.cat(of_items, 1)
+            self._scales = Scales.of(model.inputs, 0)
             self.looks = model.slates.look(self.vectors) if model.config.places else None
             self.choosing = Choosing(model, self.vectors, popularity_discount, self.timed, tilted)
 
@@ -166,13 +168,13 @@ class BehaviourEngine:
             self._note(states, rows, notes)
         values = model.level_values
         residuals = model.inputs.add(states.statistics, rows, items, levels, values)
-        kept = states.interests.index_select(0, rows).mul_(model.interest_decays[:, None])
+        kept = pick(states.interests, rows).mul_(model.interest_decays[:, None])
         kept += self.vectors.index_select(0, items)[:, None]
-        states.interests.index_copy_(0, rows, kept)
-        position = states.cache.length.index_select(0, rows) - 1
+        put(states.interests, rows, kept)
+        position = pick(states.cache.length, rows) - 1
         tokens = self._tokens.events(items, levels, residuals, position, notes)
         hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
-        states.hidden.index_copy_(0, rows, hidden)
+        put(states.hidden, rows, hidden)
         states.stale.index_fill_(0, rows, True)
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
@@ -191,7 +193,7 @@ class BehaviourEngine:
     def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> Asked:
         """Ask rows (m,) for their feedback on items (m, q)."""
         features = self._features(states, rows, items)
-        interests = states.interests.index_select(0, rows)[:, None]
+        interests = pick(states.interests, rows)[:, None]
         tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
         hidden, past = ask(self.blocks, states.cache, rows, tokens)
         return Asked(self._feedback.logits(hidden, features), features, past)
@@ -251,14 +253,14 @@ class BehaviourEngine:
         asked = self._asked.index_select(0, items.flatten()).unflatten(0, items.shape)
         k = model.inputs.design.shape[2]
         raw = query_features(
-            model.inputs,
             known,
             asked[..., :k],
             asked[..., k:],
-            model.inputs.noise[0],
-            model.inputs.floors[0],
+            self._scales,
             None if self.timed else self._timed(rows),
         )
+        if not self._further:
+            return model.scaled(raw)
         of = {}
         if model.config.places:
             of["latest"] = self.latest_axes(states.statistics, rows)

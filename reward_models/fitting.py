@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from audience.reward_models.bert_fit import BertFit, encoded_notes
-from audience.reward_models.bert_users import (
-    BertUserModel,
-    replace_directory,
-    resolve_device,
-)
+from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.card import card_of, summary, write_card
 from audience.reward_models.card_figures import write_figures
+from audience.reward_models.device import resolve_device
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import PRESETS, FitSettings
@@ -29,7 +26,7 @@ from audience.reward_models.session_lengths import session_lengths
 from audience.reward_models.simulation import simulation_quality
 from audience.reward_models.studies import studies
 from audience.reward_models.text_encoders import text_encoder
-from audience.reward_models.user_files import is_users
+from audience.reward_models.user_files import is_users, replace_directory
 
 
 def fit(log: InteractionLog, settings: FitSettings, verbose: bool = True) -> BertUserModel | Judge:

@@ -70,6 +70,17 @@ class Histories:
         items[used], levels[used] = self.items[source[used]], self.levels[source[used]]
         return items, levels, lengths
 
+    @classmethod
+    def joined(cls, parts: list[Histories]) -> Histories:
+        """The users of several, one after another; at least one."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(
+            np.concatenate([part.users for part in parts]),
+            np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.levels for part in parts]),
+        )
+
     def take(self, rows: NDArray[np.int64]) -> Histories:
         """The histories of these rows, in this order; a row may stand more than once."""
         rows = np.asarray(rows, np.int64)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.frozen import FrozenBlock
+from audience.reward_models.user_statistics import pick
 
 PARTS, LEAST_ROWS = 2, 64
 """Parts of a past, and rows of one: fewer cost more in calls than they spare."""
@@ -73,16 +74,33 @@ class Part:
     """Some rows of a past.
 
     Attributes:
-        own: Where they stand in it.
+        own: Where they stand in it; None: they are all.
         at: Place of each row's own token among all places of the part, shape (m,).
         unseen: Additive mask of the places beyond it, shape (m, 1, places); None: there are none.
-        pairs: Keys and values by layer, each (m, places, d).
+        layers: Of each, keys and values in one row a place, (m places, d), the keys as columns,
+            (m, d, places), and the values, (m, places, d).
     """
 
-    own: slice
+    own: slice | None
     at: Tensor
     unseen: Tensor | None
-    pairs: list[tuple[Tensor, Tensor]]
+    layers: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+
+    @classmethod
+    def of(
+        cls,
+        own: slice | None,
+        at: Tensor,
+        unseen: Tensor | None,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> Part:
+        """With keys and values by layer, each (m, places, d)."""
+        layers = [
+            (key.flatten(0, 1), value.flatten(0, 1), key.transpose(1, 2), value)
+            for key, value in zip(keys, values, strict=True)
+        ]
+        return cls(own, at, unseen, layers)
 
 
 def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Cache:
@@ -143,14 +161,14 @@ def ask(
 
 
 def _past(cache: Cache, rows: Tensor) -> Past:
-    length = cache.length.index_select(0, rows)
+    length = pick(cache.length, rows)
     if len(rows) == 1:
-        row, count = int(rows), int(length)
-        pairs = [
-            (keys[row : row + 1, : count + 1], values[row : row + 1, : count + 1])
-            for keys, values in zip(cache.keys, cache.values, strict=True)
-        ]
-        return Past(None, rows, length, [Part(slice(0, 1), length, None, pairs)])
+        row, places = int(rows), int(length) + 1
+        keys, values = (
+            [of.narrow(0, row, 1).narrow(1, 0, places) for of in kept]
+            for kept in (cache.keys, cache.values)
+        )
+        return Past(None, rows, length, [Part.of(None, length, None, keys, values)])
     order = None
     size = max(-(-len(rows) // PARTS), LEAST_ROWS)
     if size < len(rows):
@@ -164,12 +182,13 @@ def _past(cache: Cache, rows: Tensor) -> Past:
         place = torch.arange(places, device=rows.device)
         unseen = cache.keys[0].new_zeros(len(some), places)
         unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
-        pairs = [
-            (keys[:, :places].index_select(0, some), values[:, :places].index_select(0, some))
-            for keys, values in zip(cache.keys, cache.values, strict=True)
-        ]
+        keys, values = (
+            [of[:, :places].index_select(0, some) for of in kept]
+            for kept in (cache.keys, cache.values)
+        )
         at = count + places * torch.arange(len(some), device=rows.device)
-        parts.append(Part(own, at, unseen[:, None], pairs))
+        whole = None if order is None else own
+        parts.append(Part.of(whole, at, unseen[:, None], keys, values))
     return Past(order, rows, length, parts)
 
 
@@ -194,10 +213,12 @@ def _one(
         queries = query[:, None] * block.heads  # (m, heads, d)
         found = []
         for part in past.parts:
-            keys, values = part.pairs[layer]
-            keys.flatten(0, 1).index_copy_(0, part.at, key[part.own])
-            values.flatten(0, 1).index_copy_(0, part.at, value[part.own])
-            asks, turned = queries[part.own], keys.transpose(1, 2)
+            asks, own_key, own_value = queries, key, value
+            if part.own is not None:
+                asks, own_key, own_value = (of[part.own] for of in (queries, key, value))
+            at_keys, at_values, turned, values = part.layers[layer]
+            at_keys.index_copy_(0, part.at, own_key)
+            at_values.index_copy_(0, part.at, own_value)
             if part.unseen is None:
                 scores = torch.bmm(asks, turned)
             else:

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.query_features import (
+    LEAST_FLOOR,
+    Scales,
     feature_count,
     item_features,
     over,
     query_features,
 )
-from audience.reward_models.user_statistics import Known, Statistics
+from audience.reward_models.user_statistics import Known, Statistics, pick, put
 
 INPUTS = ("als", "ease", "item_knn", "followers")
 """What is taken in, by the names that judges call their kin by."""
@@ -156,16 +158,14 @@ class CollaborativeInputs(nn.Module):
             items: The items asked about, shape (m, q).
             level_values: Value of each level, shape (levels,).
         """
-        events, used = statistics.events(rows)  # (m, width)
-        width = events.shape[1]
-        given = statistics.given[:, :width].index_select(0, rows)
-        residual = level_values[given] - self.base[0, events]
-        near = self.pairs(self.neighbours, 0, events, items)  # (m, width, q)
-        weights = torch.stack([residual * used, used.to(residual.dtype)], 1)
+        seen = statistics.seen(rows)
+        residual = level_values[seen.given] - self.base[0, seen.items]
+        near = self.pairs(self.neighbours, 0, seen.items, items)  # (m, width, q)
+        weights = torch.stack([residual * seen.used, seen.used.to(residual.dtype)], 1)
         sums, fading = statistics.of_rows(rows)
         k = self.design.shape[2]
         return Known(
-            statistics.covariance.index_select(0, rows),
+            pick(statistics.covariance, rows),
             sums[:, :k],
             sums[:, k:],
             fading[:, :3],
@@ -185,6 +185,9 @@ class CollaborativeInputs(nn.Module):
         return found if whole else found * (place >= 0)[..., None]
 
     def _places(self, items: Tensor) -> Tensor:
+        """Rows of items in the matrices, -1 for none; where these cover all, in their order."""
+        if len(self.head) == len(self.place):
+            return items
         return self.place.index_select(0, items.flatten()).view(items.shape)
 
     def whole(self, scores: Tensor) -> Tensor:
@@ -206,22 +209,14 @@ class CollaborativeInputs(nn.Module):
             fold: Shape (...), broadcast over n, or that of all.
             timed: Whether the events stand in time order, shape (...), bool; None: all do.
         """
-        noise, floors = self.noise[fold], self.floors[fold]
+        each = fold[..., None].expand(items.shape) if isinstance(fold, Tensor) else fold
+        of_item = item_features(self, each, items)
         if isinstance(fold, Tensor):
-            noise, floors = noise[..., None, None], floors[..., None, :]
-            fold = fold[..., None].expand(items.shape)
             # A fold may know what goes with an item and nothing of its feedback: in use, who
             # knows nothing of an item's feedback has not met it at all.
-            met = self.item_facts[fold, items][..., 1:] > 0
-            known = dataclasses.replace(known, scores=known.scores * met)
+            known = dataclasses.replace(known, scores=known.scores * (of_item[..., 2:3] > 0))
         return query_features(
-            self,
-            known,
-            self.design[fold, items],
-            item_features(self, fold, items),
-            noise,
-            floors,
-            timed,
+            known, self.design[each, items], of_item, Scales.of(self, fold), timed
         )
 
     def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,7 +227,7 @@ class CollaborativeInputs(nn.Module):
             coming: Shape (...).
             fold: Broadcasts to that shape.
         """
-        floors = self.floors[fold]
+        floors = self.floors[fold].clamp(min=LEAST_FLOOR)
         return over(ease, floors[..., 0]), over(coming, floors[..., 1])
 
     def covariance(self, gram: Tensor) -> Tensor:
@@ -258,7 +253,8 @@ class CollaborativeInputs(nn.Module):
         """The items' regressors, and what each event adds to moment, levels and recent."""
         x = self.design[fold, items]
         residual = level_values[levels] - self.base[fold, items]
-        onehot = nn.functional.one_hot(levels, len(self.level_shares)).to(x.dtype)
+        each = torch.arange(len(self.level_shares), device=levels.device)
+        onehot = (levels[..., None] == each).to(x.dtype)
         recent = torch.stack([residual, torch.ones_like(residual), residual**2], -1)
         return x, x * residual[..., None], onehot, recent
 
@@ -295,15 +291,15 @@ class CollaborativeInputs(nn.Module):
         """
         x, moment, onehot, recent = self.plain_sums(items, levels, values, 0)
         # Sherman & Morrison 1950: the inverse of a sum with one outer product.
-        covariance = statistics.covariance.index_select(0, rows)
+        covariance = pick(statistics.covariance, rows)
         turned = torch.bmm(x[:, None], covariance)  # (m, 1, k)
         shrunk = turned / (1 + torch.bmm(turned, x[..., None]))
         covariance.addcmul_(shrunk.mT, turned, value=-1)
-        statistics.covariance.index_copy_(0, rows, covariance)
+        put(statistics.covariance, rows, covariance)
         statistics.sums.index_add_(0, rows, torch.cat([moment, onehot], 1))
-        fading = statistics.fading.index_select(0, rows).mul_(self.decays)
+        fading = pick(statistics.fading, rows).mul_(self.decays)
         fading += torch.cat([recent, x[:, -self.axes :]], 1)[..., None]
-        statistics.fading.index_copy_(0, rows, fading)
+        put(statistics.fading, rows, fading)
         size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else len(rows)
         if len(rows) <= size:
             self._add_scores(statistics, rows, items)
@@ -314,15 +310,15 @@ class CollaborativeInputs(nn.Module):
         return recent[:, 0]
 
     def _add_scores(self, statistics: Statistics, rows: Tensor, items: Tensor) -> None:
-        place = self.place[items]
-        at = place.clamp(min=0)
+        place, whole = self._places(items), len(self.head) == len(self.place)
+        at = place if whole else place.clamp(min=0)
         ease, new = self.ease[0].index_select(0, at), self.followers[0].index_select(0, at)
-        if len(self.head) < len(self.place):
+        if not whole:
             known = (place >= 0)[:, None]
             ease, new = ease.mul_(known), new.mul_(known)
         statistics.ease.index_add_(0, rows, ease)
-        coming = statistics.coming.index_select(0, rows).mul_(FORGETTING).add_(new)
-        statistics.coming.index_copy_(0, rows, coming)
+        coming = pick(statistics.coming, rows).mul_(FORGETTING).add_(new)
+        put(statistics.coming, rows, coming)
 
     def of(
         self, items: Tensor, levels: Tensor, lengths: Tensor, level_values: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,10 @@ BIAS_PRIOR = 5.0
 
 NEIGHBOUR_PRIOR = 1.0
 """Similarity of a neighbour without opinion."""
+
+
+LEAST_FLOOR = 1e-9
+"""Of a fold without events, where all scores are 0."""
 
 
 def feature_count(decays: int, axes: int, levels: int) -> int:
@@ -44,24 +49,50 @@ def item_features(inputs: CollaborativeInputs, fold: Tensor | int, items: Tensor
     return torch.cat([base[..., None], *of_item], -1)
 
 
+@dataclass(frozen=True)
+class Scales:
+    """What features are measured by.
+
+    Attributes:
+        axes: Of the items' texts, the last of the regressors.
+        std: Of feedback.
+        noise: Of the ALS, in its units, broadcasts to (..., n, 1).
+        floors: Of EASE and followers, broadcast to (..., n, 2).
+        shares: Of the levels, shape (levels,).
+        prior: Events of each level that a histogram starts from, shape (levels,).
+    """
+
+    axes: int
+    std: Tensor
+    noise: Tensor
+    floors: Tensor
+    shares: Tensor
+    prior: Tensor
+
+    @classmethod
+    def of(cls, inputs: CollaborativeInputs, fold: Tensor | int) -> Scales:
+        """Those of a fold, or of users of several, shape (...)."""
+        std, shares = inputs.unit[1], inputs.level_shares
+        noise, floors = inputs.noise[fold] / std, inputs.floors[fold].clamp(min=LEAST_FLOOR)
+        if isinstance(fold, Tensor):
+            noise, floors = noise[..., None, None], floors[..., None, :]
+        return cls(inputs.axes, std, noise, floors, shares, LEVEL_PRIOR * shares)
+
+
 def query_features(
-    inputs: CollaborativeInputs,
     known: Known,
     regressors: Tensor,
     of_item: Tensor,
-    noise: Tensor,
-    floors: Tensor,
+    scales: Scales,
     timed: Tensor | None = None,
 ) -> Tensor:
     """All features of a query.
 
     Args:
-        inputs: What they are taken from.
         known: Of the user's earlier events, shapes (..., n, *) and (..., *).
         regressors: Of the items asked about, shape (..., n, k).
         of_item: Their `item_features`, shape (..., n, *).
-        noise: Of the ALS, broadcasts to (..., n, 1).
-        floors: Of EASE and followers, broadcast to (..., n, 2).
+        scales: What they are measured by.
         timed: Whether the events stand in time order, shape (...), bool: else nothing is recent.
             None: all do.
 
@@ -72,7 +103,7 @@ def query_features(
         the user's bias, spread, number of events and recent residuals, log
         odds of levels of item and user.
     """
-    std, covariance = inputs.unit[1], known.covariance
+    std, covariance = scales.std, known.covariance
     # The user's taste, and the covariance times each regressor; it is symmetric.
     both = torch.cat([known.moment[..., None, :], regressors], -2) @ covariance  # (..., 1 + n, k)
     taste, spread = both[..., :1, :] / std, both[..., 1:, :]
@@ -88,7 +119,7 @@ def query_features(
     if flag is not None:
         mood, met = mood * flag, met * flag[..., None]
         scores = scores * torch.cat([torch.ones_like(flag), flag], -1)[..., None, :]
-    levels = known.levels + LEVEL_PRIOR * inputs.level_shares
+    levels = known.levels + scales.prior
     of_user = torch.cat(
         [
             bias,
@@ -98,23 +129,23 @@ def query_features(
             torch.ones_like(count) if flag is None else flag,
             mood,
             own,
-            (levels / (levels.sum(-1, keepdim=True) * inputs.level_shares)).log(),
+            (levels / (levels.sum(-1, keepdim=True) * scales.shares)).log(),
         ],
         -1,
     )
-    base, axes = of_item[..., :1], regressors[..., -inputs.axes :]
+    base, axes = of_item[..., :1], regressors[..., -scales.axes :]
     estimate = base + (regressors * taste).sum(-1, keepdim=True)
     variance = (spread * regressors).sum(-1, keepdim=True).clamp_(min=0)
     opinion, near = known.opinion.split(1, -1)
     of_both = [
         estimate,
-        variance.sqrt() * (noise / std),
+        variance.sqrt() * scales.noise,
         base,
         estimate * bias[..., None, :],
         (opinion / std - own[..., None, :] * near) / (near + NEIGHBOUR_PRIOR),
         near.log1p(),
         scores,
-        over(scores, floors),
+        over(scores, scales.floors),
         axes,
         axes @ met.transpose(-1, -2),
         of_item[..., 1:],
@@ -124,4 +155,4 @@ def query_features(
 
 def over(scores: Tensor, floors: Tensor) -> Tensor:
     """Logarithms of scores of EASE or followers over their floors, at least 0; they broadcast."""
-    return (scores / floors.clamp(min=1e-9)).clamp_(min=1).log_()
+    return (scores / floors).clamp_(min=1).log_()

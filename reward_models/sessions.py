@@ -16,6 +16,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Past
 from audience.reward_models.parts import LEAST, one_thread, part_count, side_by_side
 from audience.reward_models.user_states import UserStates
+from audience.reward_models.user_statistics import pick
 from audience.reward_models.users import (
     CHOICE,
     DRAWS,
@@ -42,6 +43,7 @@ class BertSessions:
         self, users: BertUserModel, slots: int, slate_size: int, assumptions: Assumptions
     ) -> None:
         self.assumptions, self.learned = assumptions, users.learned
+        self._stated = assumptions.stated
         self.engine = users.engine(assumptions.popularity_discount)
         self._users, self._slate_size = users, slate_size
         self.states = self.engine.new_states(slots)
@@ -75,18 +77,22 @@ class BertSessions:
     ) -> Response:
         """Show every active slot its slate; draw the response; remember it as history."""
         live, device = np.flatnonzero(active), self.states.hidden.device
-        parts = np.array_split(live, part_count(len(live), device))
-        outside = np.exp(self.outside)
-        if len(parts) > 1:  # none of them may have to move what all share
+        outside, count = np.exp(self.outside), part_count(len(live), device)
+        if count > 1:  # no part may have to move what all share
             statistics = self.states.statistics
             statistics.reserve(int(statistics.count.max()) + 1)
+
+        def answer(slots: NDArray[np.int64]) -> Response:
+            return self._answer(slots, slates[slots], uniforms[slots], outside)
+
         with one_thread(device):
-            answers = side_by_side(
-                lambda slots: self._answer(slots, slates[slots], uniforms[slots], outside), parts
-            )
+            if count == 1 and len(live) == len(slates):
+                return answer(live)
+            parts = np.array_split(live, count)
+            answers = side_by_side(answer, parts)
         found = Response.nothing(len(slates))
-        for slots, answer in zip(parts, answers, strict=True):
-            for name, values in vars(answer).items():
+        for slots, part in zip(parts, answers, strict=True):
+            for name, values in vars(part).items():
                 getattr(found, name)[slots] = values
         return found
 
@@ -231,7 +237,7 @@ class BertSessions:
 
     def _hazards(self, before: Tensor | None, level: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of leaving after feedback of these levels, -1 where nothing was chosen."""
-        stated, given = self.assumptions.stated, self.assumptions
+        stated, given = self._stated, self.assumptions
         hazard = np.where(level >= 0, stated.leave_after_choice, stated.leave_after_skip)
         if before is None or not len(level):
             return hazard
@@ -243,7 +249,7 @@ class BertSessions:
 
     def _remember(self, rows: Tensor, items: Tensor, levels: Tensor, past: Past | None) -> None:
         cache, statistics = self.states.cache, self.states.statistics
-        full = cache.length.index_select(0, rows) == cache.room
+        full = pick(cache.length, rows) == cache.room
         if not bool(full.any()):
             self.engine.add(self.states, rows, items, levels, past=past)
             return

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from audience.reward_models.user_statistics import Statistics
+from audience.reward_models.user_statistics import Seen
 
 HINGES = (-0.5, 0.3, 1.0, 1.7)
 """Log-popularities, in standard deviations, beyond which an item counts as so popular."""
@@ -88,6 +88,28 @@ class TiltContext:
     recent: Tensor
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """The weights of a tilt, as they are added to what the tower mixes.
+
+    Attributes:
+        table: Of the products, shape (of the user, of the item).
+        last: Of nearness to the last item's text.
+        recent: Of nearness to the recent ones'.
+        gates: What is added to the weights of EASE and followers, shape (2,).
+    """
+
+    table: Tensor
+    last: Tensor
+    recent: Tensor
+    gates: Tensor
+
+    def sides(self, context: TiltContext) -> tuple[Tensor, Tensor]:
+        """Weights of `bases` and `directions`, which add to the utilities; (m, *) each."""
+        text = context.last * self.last + context.recent * self.recent
+        return context.of_user @ self.table, text
+
+
 class ChoiceTilt(nn.Module):
     """See the module; weights of 0 tilt nothing.
 
@@ -139,39 +161,34 @@ class ChoiceTilt(nn.Module):
         turned = np.where(length > 1e-6, turned / np.maximum(length, 1e-6), 0.0)
         self.directions[:, : turned.shape[1]] = torch.from_numpy(turned)
 
-    def context(self, statistics: Statistics, rows: Tensor) -> TiltContext:
-        """What is known of some users (m,)."""
-        events, used = statistics.events(rows)
-        width, count = events.shape[1], statistics.count.index_select(0, rows)
-        levels = statistics.given[:, :width].index_select(0, rows)
+    def context(self, seen: Seen) -> TiltContext:
+        """What is known of some users by their events."""
+        events, levels, count = seen.items, seen.given, seen.count
+        width = events.shape[1]
         given = self.given.index_select(0, levels.flatten()).view(*levels.shape, 1)
         met = torch.cat([embedding(events, self.bases), given], -1)  # (m, width, traits + 1)
-        age = count[:, None] - 1 - torch.arange(width, device=rows.device)
+        age = count[:, None] - 1 - torch.arange(width, device=count.device)
         reach = torch.minimum(count[:, None], count.new_tensor(_REACHES))  # (m, windows)
-        inside = (age[:, None] < reach[..., None]) & used[:, None]  # (m, windows, width)
+        inside = (age[:, None] < reach[..., None]) & seen.used[:, None]  # (m, windows, width)
         means = torch.bmm(inside.to(met.dtype), met) / reach.clamp(min=1)[..., None]
         length = 2 * (count.to(means.dtype).log1p() / 4 - 0.8)
         of_user = [torch.ones_like(length)[:, None], length[:, None]]
         of_user += [means[..., column] for column in _MET]
         # Texts are looked up for the latest events alone.
-        place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=rows.device)
+        place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=count.device)
         latest = events.gather(1, place.clamp(min=0))
         directions = embedding(latest, self.directions) * (place >= 0)[..., None]
         recent = directions.sum(1) / count.clamp(1, RECENT)[:, None]
         last = directions[:, 0] if width else recent
         return TiltContext(torch.cat(of_user, 1), last, recent)
 
-    def mixed(self, context: TiltContext) -> Tensor:
-        """Weights of `bases` and `directions`, which add to the utilities; (m, sides)."""
-        products, (last, recent) = len(PAIRS), self.weights[len(PAIRS) : len(PAIRS) + 2]
+    def mixing(self) -> Mixing:
+        """The weights as they are added up."""
+        products = len(PAIRS)
         table = self.weights.new_zeros(len(OF_USER) * len(OF_ITEM))
         table.index_copy_(0, _CELLS.to(table.device), self.weights[:products])
-        text = 3 * (last * context.last + recent * context.recent)
-        return torch.cat([context.of_user @ table.view(len(OF_USER), -1), text], -1)
-
-    def gates(self) -> Tensor:
-        """What is added to the weights of EASE and followers, shape (2,)."""
-        return self.weights[-2:] / 2
+        last, recent, *_ = (3 * self.weights[products:]).unbind()
+        return Mixing(table.view(len(OF_USER), -1), last, recent, self.weights[-2:] / 2)
 
     def features(self, context: TiltContext, items: Tensor, expected: Tensor) -> Tensor:
         """Features of some items, shape (m, q, features).

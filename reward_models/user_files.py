@@ -7,6 +7,7 @@ catalogue, `starts.parquet` holds the first events of users under pseudonyms.
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,13 @@ def _histories(starts: pl.DataFrame, population: Population) -> Histories:
         rows["item"].to_numpy()[keep].astype(np.int64),
         rows["level"].to_numpy()[keep].astype(np.int64),
     )
+
+
+def replace_directory(new: Path, directory: Path) -> None:
+    """Put a finished directory in the place of another (or of none)."""
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)

@@ -8,6 +8,20 @@ import torch
 from torch import Tensor, nn
 
 
+def pick(of: Tensor, rows: Tensor) -> Tensor:
+    """These rows of what is kept of users, shape (m, *): a copy, but of one user the thing itself.
+
+    What is changed in it is changed for good by `put`. At one user a step is all calls.
+    """
+    return of if len(of) == 1 and len(rows) else of.index_select(0, rows)
+
+
+def put(of: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Set these rows, as `pick` gave them or anew, shape (m, *)."""
+    if values is not of:
+        of.index_copy_(0, rows, values)
+
+
 @dataclass
 class Statistics:
     """Sums over the events of several users, and the events themselves.
@@ -49,13 +63,21 @@ class Statistics:
         names = [field.name for field in fields(self)]
         return Statistics(**{name: getattr(self, name).index_select(0, rows) for name in names})
 
+    def seen(self, rows: Tensor) -> Seen:
+        """The events of users (m,)."""
+        count = pick(self.count, rows)
+        width = int(count.max()) if len(rows) else 0
+        used = torch.arange(width, device=rows.device) < count[:, None]
+        items, given = (pick(of[:, :width], rows) for of in (self.items, self.given))
+        return Seen(items, given, used, count)
+
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """`sums` and `fading` of users (m,)."""
-        return self.sums.index_select(0, rows), self.fading.index_select(0, rows)
+        return pick(self.sums, rows), pick(self.fading, rows)
 
     def append(self, rows: Tensor, items: Tensor, levels: Tensor) -> None:
         """One event more for each of the users (m,), whose sums are added elsewhere."""
-        at = self.count.index_select(0, rows)
+        at = pick(self.count, rows)
         self.reserve(int(at.max()) + 1)
         cell = torch.add(at, rows, alpha=self.items.shape[1])
         self.items.view(-1).index_copy_(0, cell, items)
@@ -70,10 +92,10 @@ class Statistics:
 
     def events(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Items of the events of users (m,), and which places are in use, each (m, width)."""
-        count = self.count.index_select(0, rows)
+        count = pick(self.count, rows)
         width = int(count.max()) if len(rows) else 0
         used = torch.arange(width, device=rows.device) < count[:, None]
-        return self.items[:, :width].index_select(0, rows), used
+        return pick(self.items[:, :width], rows), used
 
     def without_consumed(self, utilities: Tensor, rows: Tensor) -> Tensor:
         """Utilities (m, items), in place -inf for the items that the users (m,) met."""
@@ -89,6 +111,23 @@ class Statistics:
             short = max(short, self.items.shape[1])
             self.items = nn.functional.pad(self.items, (0, short))
             self.given = nn.functional.pad(self.given, (0, short))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Events of some users, left-aligned.
+
+    Attributes:
+        items: Oldest first, shape (m, width), int64.
+        given: Their feedback levels, likewise.
+        used: Which places are in use, likewise, bool.
+        count: How many are, shape (m,), int64.
+    """
+
+    items: Tensor
+    given: Tensor
+    used: Tensor
+    count: Tensor
 
 
 @dataclass(frozen=True)

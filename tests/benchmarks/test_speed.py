@@ -10,6 +10,7 @@ import torch
 from audience.benchmarks import speed_memory, speed_rows
 from audience.benchmarks.speed import speed
 from audience.benchmarks.speed_figures import figures
+from audience.benchmarks.speed_measure import BareForward
 from audience.benchmarks.speed_memory import available_bytes, held_bytes
 from audience.benchmarks.speed_rows import row
 from audience.benchmarks.speed_settings import SpeedSettings
@@ -43,8 +44,9 @@ def test_rows_have_the_keys_of_the_design_and_positive_figures(results: dict[str
         assert found["device"] == "cpu" and found["members"] == 2
         for name in ("user_steps_per_second", "forward_only_per_second", "bytes_per_user"):
             assert found[name] > 0, name
-        ratio = found["user_steps_per_second"] / found["forward_only_per_second"]
-        assert found["efficiency"] == pytest.approx(ratio)
+        for of in ("", "_choosers", "_heads", "_heads_choosers"):
+            ratio = found["user_steps_per_second"] / found[f"forward_only{of}_per_second"]
+            assert found[f"efficiency{of}"] == pytest.approx(ratio)
         assert 0 < found["choosing"] <= 1 and 0 <= found["resets"] < 0.5
     views = [r for r in results["rows"] if r["series"] == "views"]
     assert {r["view"] for r in views} == {"single", "vector", "sb3"}
@@ -96,6 +98,22 @@ def test_what_does_not_fit_into_memory_is_a_row_that_says_so(
         assert "GB of memory" in found["note"]
     machine = {"device": "cpu", "threads": 1}
     assert figures({"rows": [found], "machine": machine}) == {}
+
+
+def test_a_bare_pass_with_heads_is_that_of_the_network(bert_users: BertUserModel) -> None:
+    """It leaves each row the state and the normaliser of its event; the tower alone leaves none."""
+    bare = BareForward(bert_users, 5)
+    bare.hold(np.array([3, 8, 5, 0, 9]))
+    states, rows = bare._states, torch.arange(5)
+    assert bare.seconds(5) > 0 and states.stale.all() and not states.hidden.any()
+    assert bare.seconds(3, heads=True) > 0
+    assert states.stale.tolist() == [False] * 3 + [True] * 2 and states.hidden[:3].any(1).all()
+    total = bert_users.engine().utilities(states, rows[:3]).exp().sum(1)
+    torch.testing.assert_close(total, torch.ones(3))
+    normaliser = states.mixed[:3, -1:]
+    one = bert_users.engine().appeals(states, rows[:3], torch.zeros(3, 1, dtype=torch.long))
+    torch.testing.assert_close(one, bert_users.engine().utilities(states, rows[:3])[:, :1])
+    assert normaliser.isfinite().all()
 
 
 def test_a_row_begins_with_as_many_events_as_it_says(bert_users: BertUserModel) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from audience.reward_models import start_memo
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
@@ -45,7 +46,7 @@ def test_a_copy_is_what_encoding_gives(
     planted_users: BertUserModel, engine: BehaviourEngine
 ) -> None:
     starts = planted_users.starts("fitting")
-    memo = StartMemo(engine, len(starts))
+    memo = StartMemo(engine, starts)
     kept, anew = engine.new_states(6), engine.new_states(6)
     rng = np.random.default_rng(0)
     slates = torch.from_numpy(rng.integers(40, size=(4, 3)))
@@ -74,19 +75,46 @@ def test_only_what_is_new_is_encoded(
         encode(states, rows, histories)
 
     monkeypatch.setattr(engine, "encode", count)
-    memo, states = StartMemo(engine, 5), engine.new_states(5)
+    monkeypatch.setattr(start_memo, "AHEAD", 0)
+    memo, states = StartMemo(engine, starts.take(np.arange(5))), engine.new_states(5)
     for who in ([0, 1, 1], [1, 0], [2, 3, 4], [4, 0], [5, 0]):  # the last finds no room
         memo.begin(states, torch.arange(len(who)), starts.take(np.array(who)))
     assert encoded == [2, 3, 2]
     longer = Histories.from_lists([[(item, 0) for item in range(9)]])
     memo.begin(states, torch.arange(1), longer)  # no start is that long
-    StartMemo(engine, 10**6).begin(states, torch.arange(1), starts.take(np.array([0])))
-    assert encoded == [2, 3, 2, 1, 1]
+    monkeypatch.setattr(start_memo, "MOST", 4)
+    many = StartMemo(engine, starts.take(np.arange(5)))
+    for _ in range(2):
+        many.begin(states, torch.arange(1), starts.take(np.array([0])))
+    assert encoded == [2, 3, 2, 1, 1, 1]
+
+
+@torch.inference_mode()
+def test_starts_to_come_are_encoded_ahead(
+    planted_users: BertUserModel, engine: BehaviourEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_memo, "AHEAD", 4)
+    starts, encoded, encode = planted_users.starts("fitting").take(np.arange(10)), [], engine.encode
+
+    def count(states: UserStates, rows: torch.Tensor, histories: Histories) -> None:
+        encoded.append(len(histories))
+        encode(states, rows, histories)
+
+    memo, states, anew = StartMemo(engine, starts), engine.new_states(1), engine.new_states(1)
+    row = torch.arange(1)
+    monkeypatch.setattr(engine, "encode", count)
+    for user, calls in ((1, [3]), (0, [3]), (2, [3]), (9, [3, 4]), (5, [3, 4]), (8, [3, 4, 3])):
+        who = starts.take(np.array([user])).first(5)
+        memo.begin(states, row, who)
+        assert encoded == calls, user  # 1 with 0, 1, 2; then 9 with 3, 4, 5; then 8 with 6, 7, 8
+        encode(anew, row, who)
+        same(states, anew, row)
 
 
 @torch.inference_mode()
 def test_a_changed_tilt_is_seen(planted_users: BertUserModel, engine: BehaviourEngine) -> None:
-    memo, starts = StartMemo(engine, 50), planted_users.starts("fitting").take(np.arange(4))
+    starts = planted_users.starts("fitting").take(np.arange(4))
+    memo = StartMemo(engine, starts)
     weights, rows = engine.model.tilt.weights, torch.arange(4)
     before = weights.clone()
     slates = torch.arange(30, 34)[:, None]

@@ -118,7 +118,7 @@ def test_what_the_tilt_knows_of_a_user(planted_users: BertUserModel) -> None:
     statistics.items = torch.tensor([[0, 1, 2], [0, 0, 0]])
     statistics.given = torch.tensor([[0, 1, 1], [0, 0, 0]])
     statistics.count = torch.tensor([3, 0])
-    context = tilt.context(statistics, torch.arange(2))
+    context = tilt.context(statistics.seen(torch.arange(2)))
     knows = dict(zip(OF_USER, context.of_user.T.tolist(), strict=True))
     assert knows["popular last"] == [6.0, 0.0] and knows["liked last"] == [9.0, 0.0]
     for when in ("recent", "late", "ever"):
