@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from audience import agents
 from audience.agents.baselines import BASELINES as KINDS
-from audience.agents.greedy import ChoiceAgent, GreedyAgent
+from audience.agents.greedy import ChoiceAgent, GreedyAgent, ScoringUsers
 from audience.agents.trials import Trials
 from audience.reward_models.histories import Histories
 from audience.reward_models.users import UserModel
@@ -146,7 +146,7 @@ def _rl(
     Args:
         name: Of the agent.
         algo: Of `ALGORITHMS`.
-        warm: Whether it begins with what greedy on the simulator does.
+        warm: Whether it begins with what greedy on the simulator does, where that can be asked.
         longer: How many times the steps of the others it is trained for.
         **changes: Other settings of the training.
     """
@@ -155,7 +155,7 @@ def _rl(
         from audience.agents.trained import load_agent_of  # torch only where needed
 
         chosen, steps = dict(changes), world.training.steps
-        if warm:
+        if warm and isinstance(world.users, ScoringUsers):
             imitated = min(WARM_STEPS, -(-steps // 1000))
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
         settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
@@ -201,23 +201,24 @@ ROSTER: dict[str, Entry] = {
     "thompson": Entry("bandit", _tuned("thompson")),
     "choice": Entry("reference", _choice, model=True),
     "greedy": Entry("reference", _greedy, model=True),
-    "ppo": Entry("rl", _rl("ppo", "ppo")),
-    "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
-    "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
+    "ppo": Entry("rl", _rl("ppo", "ppo", warm=True)),
+    "ppo_cold": Entry("rl", _rl("ppo_cold", "ppo")),
+    "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", warm=True, item_text=False)),
     "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", longer=LONG), member=0),
     "ppo_pessimism": Entry("rl", _rl("ppo_pessimism", "ppo", longer=LONG, pessimism=1.0)),
-    "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
-    "a2c": Entry("rl", _rl("a2c", "a2c")),
+    "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo", warm=True)),
+    "a2c": Entry("rl", _rl("a2c", "a2c", warm=True)),
     "dqn": Entry("rl", _rl("dqn", "dqn"), slates=False),
     "qr_dqn": Entry("rl", _rl("qr_dqn", "qr_dqn"), slates=False),
     "sac": Entry("rl", _rl("sac", "sac")),
     "td3": Entry("rl", _rl("td3", "td3")),
 }
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
-`choice` are the sequential models; `ppo_warm` is PPO that begins with what greedy on the simulator
-does, `ppo_ids` PPO without the items' texts. `ppo_exploit` is made to live off the simulator's
-errors: its simulator is one member of the ensemble, whom no other checks, and it is trained for
-long; `ppo_pessimism` as long, by all of them, but what they disagree on counts less."""
+`choice` are the sequential models. What has probabilities begins with what greedy on the simulator
+does, but for `ppo_cold` and the next two; `ppo_ids` is PPO without the items' texts. `ppo_exploit`
+is made to live off the simulator's errors: its simulator is one member of the ensemble, whom no
+other checks, and it is trained for long; `ppo_pessimism` as long, by all of them, but what they
+disagree on counts less."""
 
 FULL = (
     "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"
