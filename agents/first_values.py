@@ -35,7 +35,7 @@ def fit_critic(model: OnPolicyAlgorithm, generator: np.random.Generator) -> list
         Mean squared error of the values before each round, and after the last.
     """
     net: Any = model.policy.value_net
-    encodings, rewards, kept, ends = _played(model)
+    encodings, rewards, going, ends = _played(model)
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
     inputs = encodings[:-1].flatten(0, 1)
     errors = []
@@ -45,9 +45,9 @@ def fit_critic(model: OnPolicyAlgorithm, generator: np.random.Generator) -> list
         following, returns = value[-1], torch.zeros_like(rewards)
         for step in reversed(range(len(rewards))):
             # What follows a step: the session goes on, was cut off, or is over.
-            known, cut = kept[step], (~kept[step]) & (ends[step] != 0).any(1)
-            following = torch.where(known, following, torch.where(cut, after[step], 0.0))
-            following = rewards[step] + model.gamma * following
+            cut = (ends[step] != 0).any(1)
+            following = torch.where(going[step] > 0, going[step] * following, 0.0)
+            following = rewards[step] + model.gamma * (following + torch.where(cut, after[step], 0))
             returns[step] = following
         targets = returns.flatten()
         errors.append(float(F.mse_loss(value[:-1].flatten(), targets)))
@@ -67,9 +67,9 @@ def _played(model: OnPolicyAlgorithm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """STEPS steps of all users under the policy.
 
     Returns:
-        Encodings of what was seen, (steps + 1, users, width); rewards and whether the session
-        went on, (steps, users); encodings of what was last seen of sessions that were cut off,
-        0 elsewhere, (steps, users, width).
+        Encodings of what was seen, (steps + 1, users, width); rewards, and how far the session
+        went on, from 0 to 1, (steps, users); encodings of what was last seen of sessions that were
+        cut off, 0 elsewhere, (steps, users, width).
     """
     env, policy = model.get_env(), model.policy
     assert isinstance(env, SB3VecEnv)
@@ -80,17 +80,18 @@ def _played(model: OnPolicyAlgorithm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return found
 
     seen: Any = env.reset()
-    encodings, rewards, kept, ends = [encoded(seen)], [], [], []
+    encodings, rewards, going, ends = [encoded(seen)], [], [], []
+    stay = getattr(model.rollout_buffer, "stay", lambda: np.float32(1))  # see `chance`
     for _ in range(STEPS):
         actions, _ = policy.predict(seen)
         seen, reward, done, infos = env.step(actions)
         encodings.append(encoded(seen))
         rewards.append(torch.as_tensor(reward, device=model.device))
-        kept.append(torch.as_tensor(~done, device=model.device))
+        going.append(torch.as_tensor(~done * stay(), device=model.device))
         end = torch.zeros_like(encodings[0])
         cut = [row for row in np.flatnonzero(done) if infos[row]["TimeLimit.truncated"]]
         if cut:
             last = [infos[row]["terminal_observation"] for row in cut]
             end[cut] = encoded({key: np.stack([one[key] for one in last]) for key in last[0]})
         ends.append(end)
-    return torch.stack(encodings), torch.stack(rewards), torch.stack(kept), torch.stack(ends)
+    return torch.stack(encodings), torch.stack(rewards), torch.stack(going), torch.stack(ends)

@@ -20,7 +20,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from audience.agents.algorithms import PPO_DEFAULTS, ROLLOUT, algorithm_of, make_algorithm
 from audience.agents.callbacks import ProgressCallback, UsersCallback, project_items
-from audience.agents.chance import without_chance
+from audience.agents.chance import Leaving
 from audience.agents.checkpoints import (
     NAME,
     callback_states,
@@ -128,6 +128,9 @@ def train(
             **policy_arguments(users, settings),
             **_rates(users, settings),
         )
+    if isinstance(model, OnPolicyAlgorithm):
+        _leaving(users, settings).count(model)
+    if kept is None:
         _warm_start(model, users, settings, histories)
     model.set_logger(configure(str(out), ["tensorboard"]))
     keeper = Checkpointing(checkpoint, record, settings.checkpoint_seconds, callbacks, before)
@@ -217,7 +220,7 @@ def training_env(users: UserModel, settings: TrainSettings) -> SB3VecEnv:
     """The environment of a training."""
     # Without candidates the history tells what is consumed: no need to carry masks about.
     own = {"pessimism": settings.pessimism, "mask_in_observation": _offers(users, settings)}
-    assumptions, _ = without_chance(users, settings.assumptions)
+    assumptions = _leaving(users, settings).assumptions
     return make_sb3_env(
         "audience/Recommend-v0",
         settings.users_at_a_time,
@@ -225,6 +228,10 @@ def training_env(users: UserModel, settings: TrainSettings) -> SB3VecEnv:
         users=users,
         **{**own, **evaluation_kwargs(users, settings), **dataclasses.asdict(assumptions)},
     )
+
+
+def _leaving(users: UserModel, settings: TrainSettings) -> Leaving:
+    return Leaving.of(users, settings.assumptions, algorithm_of(settings.algo).on_policy)
 
 
 def _offers(users: UserModel, settings: TrainSettings) -> bool:
@@ -298,8 +305,7 @@ def _watch(
 def _rates(users: UserModel, settings: TrainSettings) -> dict[str, Any]:
     """The algorithm's discount, less what sessions lose by chance; its rate after a warm start."""
     own = algorithm_of(settings.algo).defaults
-    _, kept = without_chance(users, settings.assumptions)
-    rates = {"gamma": own["gamma"] * kept}
+    rates = {"gamma": own["gamma"] * _leaving(users, settings).kept}
     if settings.warm_start != "none":
         rates["learning_rate"] = AFTER_WARM_START * own["learning_rate"]
     return rates

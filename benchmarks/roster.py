@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from audience import agents
 from audience.agents.baselines import BASELINES as KINDS
-from audience.agents.greedy import ChoiceAgent, GreedyAgent
+from audience.agents.greedy import ChoiceAgent, GreedyAgent, ScoringUsers
 from audience.agents.trials import Trials
 from audience.reward_models.histories import Histories
 from audience.reward_models.users import UserModel
@@ -169,7 +169,7 @@ def _rl(
     Args:
         name: Of the agent.
         algo: Of `ALGORITHMS`.
-        warm: Whether it begins with what greedy on the simulator does.
+        warm: Whether it begins with what greedy on the simulator does, where that can be asked.
         longer: How many times the steps of the others it is trained for.
         checked: Whether witnesses say what is not known of the users. What it imitates, if
             anything, does not ask them.
@@ -180,7 +180,7 @@ def _rl(
         from audience.agents.trained import load_agent_of  # torch only where needed
 
         chosen, steps = dict(changes), world.training.steps
-        if warm:
+        if warm and isinstance(world.users, ScoringUsers):
             imitated = min(WARM_STEPS, -(-steps // 1000))
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
         settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
@@ -233,9 +233,9 @@ ROSTER: dict[str, Entry] = {
     "choice": Entry("reference", _choice, model=True),
     "greedy": Entry("reference", _greedy, model=True),
     "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True, cures="greedy"),
-    "ppo": Entry("rl", _rl("ppo", "ppo")),
-    "ppo_warm": Entry("rl", _rl("ppo_warm", "ppo", warm=True)),
-    "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", item_text=False)),
+    "ppo": Entry("rl", _rl("ppo", "ppo", warm=True)),
+    "ppo_cold": Entry("rl", _rl("ppo_cold", "ppo")),
+    "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", warm=True, item_text=False)),
     "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG), member=0),
     "ppo_pessimism": Entry(
         "rl",
@@ -243,17 +243,17 @@ ROSTER: dict[str, Entry] = {
         witnesses=True,
         cures="ppo_exploit",
     ),
-    "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo")),
-    "a2c": Entry("rl", _rl("a2c", "a2c")),
+    "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo", warm=True)),
+    "a2c": Entry("rl", _rl("a2c", "a2c", warm=True)),
     "dqn": Entry("rl", _rl("dqn", "dqn"), slates=False),
     "qr_dqn": Entry("rl", _rl("qr_dqn", "qr_dqn"), slates=False),
     "sac": Entry("rl", _rl("sac", "sac")),
     "td3": Entry("rl", _rl("td3", "td3")),
 }
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
-`choice` are the sequential models; `ppo_warm` is PPO that begins with what greedy on the simulator
-does, `ppo_ids` PPO without the items' texts. `ppo_exploit` is made to live off the simulator's
-errors: its simulator is one member of the ensemble, whom no other checks, and from greedy on that
+`choice` are the sequential models. What has probabilities begins with what greedy on the simulator
+does, but for `ppo_cold`; `ppo_ids` is PPO without the items' texts. `ppo_exploit` is made to live
+off the simulator's errors: its simulator is one member of the ensemble, whom no other checks, and
 it is trained for long; `ppo_pessimism` as long, by all of them, but what witnesses disagree on
 counts less. `greedy` lives off errors without any training; `greedy_pessimism` is its cure."""
 
