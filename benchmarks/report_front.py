@@ -70,8 +70,10 @@ def _at(row: Mapping[str, Any], world: str) -> tuple[float, Estimate] | None:
 
 
 def _drawn(title: str, world: str, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
-    points = {name: [at for row in rows if (at := _at(row, world))] for name, rows in lines.items()}
-    found = [at for line in points.values() for at in line]
+    points = {
+        name: [point for row in rows if (point := _at(row, world))] for name, rows in lines.items()
+    }
+    found = [point for line in points.values() for point in line]
     ends = [end for _, e in found for end in (e.low or e.mean, e.mean, e.high or e.mean)]
     told = "; ".join(
         f"{name}: " + ", ".join(f"{x:.2f} {e}" for x, e in line) for name, line in points.items()

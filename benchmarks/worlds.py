@@ -36,6 +36,9 @@ HALF: Literal["a"] = "a"
 
 OTHER: Literal["b"] = "b"
 
+LEAST_REPLAYED = 10
+"""Test users that a replay needs: the mean of fewer says nothing."""
+
 WITNESSES = 3
 """User models that check the simulator, where an agent asks for them; each costs a fit."""
 
@@ -192,8 +195,8 @@ class Worlds:
             users = ReplayUsers(self.data.catalogue, self.data.scale, self.data.histories)
         except ValueError as error:
             return None, str(error)
-        if not len(users.starts("test")):
-            return None, "no test user has events enough"
+        if (found := len(users.starts("test"))) < LEAST_REPLAYED:
+            return None, f"{found} test users have events enough, and {LEAST_REPLAYED} are needed"
         return users, None
 
     @cached_property

@@ -333,6 +333,9 @@ def test_real_users_are_replayed_where_they_have_events_enough(
     assert "simulator_replay" in results["rank_correlation"]
     sessions = load_sessions_of(stage.out / "seed-0/sessions/random-replay-test.npz")
     assert (sessions["length"] == 10).all() and (sessions["chosen"] >= 0).all()
+    monkeypatch.setattr(module, "LEAST_REPLAYED", 99)
+    results = compare(stage.settings(agents="random"))
+    assert "replay" not in results["agents"]["random"] and "99 are needed" in results["no_replay"]
 
 
 def load_sessions_of(path: Path) -> dict[str, NDArray[Any]]:
