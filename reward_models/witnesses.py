@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from audience.reward_models.bert_fit import BertFit
-from audience.reward_models.bert_users import BertUserModel, replace_directory, resolve_device
+from audience.reward_models.bert_users import BertUserModel
+from audience.reward_models.device import resolve_device
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import PRESETS, FitSettings
 from audience.reward_models.text_encoders import text_encoder
+from audience.reward_models.user_files import replace_directory
 
 SHARE = 1 - 1 / np.e
 """Of the users that a witness is fitted to: as many different ones as a bootstrap sample holds."""
