@@ -36,7 +36,7 @@ HALF: Literal["a"] = "a"
 
 OTHER: Literal["b"] = "b"
 
-LEAST_REPLAYED = 10
+LEAST_REPLAYED = 5
 """Test users that a replay needs: the mean of fewer says nothing."""
 
 WITNESSES = 3

@@ -186,7 +186,7 @@ def test_a_comparison_of_all_agents(
         for world in ("simulator", "judge_als", "judge_boosted"):
             assert own[world]["return"] == results["agents"][own["agent"]][world]["return"]
             assert own[world]["difference"] is None and varied[world]["difference"]
-            assert varied[world]["diversity"] > own[world]["diversity"]
+            assert varied[world]["diversity"] != own[world]["diversity"]
     assert "What variety costs" in (stage.out / "report.html").read_text()
     assert set(results["rank_correlation"]) == {
         "simulator_judge_als",
