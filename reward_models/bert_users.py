@@ -22,6 +22,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import INPUTS
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import CALIBRATION_USERS, outside_utility, popular_slate_weights
+from audience.reward_models.parts import one_thread
 from audience.reward_models.prediction import (
     predict_ends,
     predict_events,
@@ -256,16 +257,16 @@ class BertUserModel:
         histories = Histories.from_padded(items, levels, lengths)
         names = np.full(len(histories), NOBODY)  # numbers could be names of other users
         histories = Histories(names, histories.offsets, histories.items, histories.levels)
-        engine, states, rows = self._encoded(histories, assumptions.popularity_discount)
-        worth = engine.worth(states, rows)
-        utilities, likeliest = worth.topk(min(top, len(self._catalogue)), dim=1)
-        shares = engine.feedback(states, rows, likeliest).mean(2)  # (n, top, levels)
+        with one_thread(self.device, len(histories)):
+            engine, states, rows = self._encoded(histories, assumptions.popularity_discount)
+            worth = engine.worth(states, rows)
+            utilities, likeliest = worth.topk(min(top, len(self._catalogue)), dim=1)
+            shares = engine.feedback(states, rows, likeliest).mean(2)  # (n, top, levels)
         reward = torch.from_numpy(self._scale.scaled).to(shares) @ shares.transpose(1, 2)
         outside = float(np.exp(self.outside_option(slate_size, assumptions)))
         gain = slate_gains(utilities.exp(), reward, outside, slate_size)
         gain = gain.masked_fill(utilities.isneginf(), -torch.inf)
-        scores = torch.full(worth.shape, -torch.inf, device=self.device)
-        return scores.scatter(1, likeliest, gain).cpu().numpy()
+        return torch.full_like(worth, -torch.inf).scatter(1, likeliest, gain).cpu().numpy()
 
     def predict_events(self, histories: Histories) -> EventPredictions:
         """Predict every event from that user's own earlier events; see `prediction`."""
@@ -316,8 +317,8 @@ class BertUserModel:
             Shape (users, q, levels).
         """
         engine, states, rows = self._encoded(histories)
-        asked = torch.from_numpy(items).to(self.device)
-        return engine.feedback(states, rows, asked).mean(2).cpu().numpy()
+        shares = engine.feedback(states, rows, torch.from_numpy(items).to(self.device))
+        return shares.mean(2).cpu().numpy()
 
     @torch.inference_mode()
     def simulate(self, starts: Histories, lengths: NDArray[np.int64], seed: int) -> Histories:

@@ -126,9 +126,12 @@ class Choosing:
         if len(rows) <= size:
             normaliser = self._log_sums(states, rows, left, gates, consumed)
         else:
-            of_parts = (of.split(size) for of in (rows, left, gates, consumed))
             memory = left.new_empty(2, size, columns)
-            sums = [self._log_sums(states, *of, memory) for of in zip(*of_parts, strict=True)]
+            whole = rows.split(size), left.split(size), gates.split(size), consumed.split(size)
+            sums = [
+                self._log_sums(states, own, mixed, gate, met, memory)
+                for own, mixed, gate, met in zip(*whole, strict=True)
+            ]
             normaliser = torch.cat(sums)
         put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
         states.stale.index_fill_(0, rows, False)

@@ -249,7 +249,7 @@ class BehaviourEngine:
     def _features(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
         """Scaled query features of items asked of rows, (m,) and (m, q) to (m, q, features)."""
         model = self.model
-        known = model.inputs.known(states.statistics, rows, items, model.level_values)
+        known = model.inputs.known(states.statistics, rows, items)
         asked = self._asked.index_select(0, items.flatten()).unflatten(0, items.shape)
         k = model.inputs.design.shape[2]
         raw = query_features(

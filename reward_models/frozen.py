@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, linear, pad
 from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertLayer
@@ -156,6 +156,7 @@ class FrozenTokens:
             timed: Whether events stand in time order.
         """
         first, last, affinity = model.query_part[0], model.query_part[2], model.affinity_part
+        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
         position, norm = model.position_part, model.normalise
         unit = model.interest_unit.expand(-1, model.config.hidden_size).flatten()
         return cls(

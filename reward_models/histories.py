@@ -72,7 +72,8 @@ class Histories:
 
     @classmethod
     def joined(cls, parts: list[Histories]) -> Histories:
-        """The users of several, one after another; at least one."""
+        """The users of several, one after another; of none, no users."""
+        parts = [cls.from_lists([]), *parts]
         lengths = np.concatenate([part.lengths for part in parts])
         return cls(
             np.concatenate([part.users for part in parts]),

@@ -134,6 +134,7 @@ class CollaborativeInputs(nn.Module):
             coming=new((users, len(self.head))),
             items=torch.zeros((users, 0), dtype=torch.int64, device=device),
             given=torch.zeros((users, 0), dtype=torch.int64, device=device),
+            beyond=new((users, 0)),
             count=torch.zeros(users, dtype=torch.int64, device=device),
         )
 
@@ -147,21 +148,18 @@ class CollaborativeInputs(nn.Module):
 
     # Asking
 
-    def known(
-        self, statistics: Statistics, rows: Tensor, items: Tensor, level_values: Tensor
-    ) -> Known:
+    def known(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Known:
         """What is known of some users when items are asked about; one fold in use.
 
         Args:
             statistics: Of all users.
             rows: The users asked, shape (m,).
             items: The items asked about, shape (m, q).
-            level_values: Value of each level, shape (levels,).
         """
         seen = statistics.seen(rows)
-        residual = level_values[seen.given] - self.base[0, seen.items]
         near = self.pairs(self.neighbours, 0, seen.items, items)  # (m, width, q)
-        weights = torch.stack([residual * seen.used, seen.used.to(residual.dtype)], 1)
+        used = seen.used.to(near.dtype)
+        weights = torch.stack([seen.beyond * used, used], 1)
         sums, fading = statistics.of_rows(rows)
         k = self.design.shape[2]
         return Known(
@@ -306,7 +304,7 @@ class CollaborativeInputs(nn.Module):
         else:
             for some, met_by in zip(rows.split(size), items.split(size), strict=True):
                 self._add_scores(statistics, some, met_by)
-        statistics.append(rows, items, levels)
+        statistics.append(rows, items, levels, recent[:, 0])
         return recent[:, 0]
 
     def _add_scores(self, statistics: Statistics, rows: Tensor, items: Tensor) -> None:
@@ -350,5 +348,6 @@ class CollaborativeInputs(nn.Module):
             coming=coming,
             items=items,
             given=levels,
+            beyond=recent[..., 0],
             count=lengths,
         )

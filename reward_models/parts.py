@@ -33,10 +33,15 @@ def part_count(users: int, device: torch.device) -> int:
 
 
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Let torch compute in this thread alone meanwhile; nothing where users live on a GPU."""
+def one_thread(device: torch.device, users: int = 0) -> Iterator[None]:
+    """Let torch compute in this thread alone meanwhile.
+
+    Args:
+        device: Nothing changes where users live on a GPU.
+        users: Nor where so many of them are worked on that sharing their products pays.
+    """
     whole = torch.get_num_threads()
-    if whole == 1 or device.type != "cpu":
+    if whole == 1 or device.type != "cpu" or users >= LEAST:
         yield
         return
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from audience.reward_models.histories import Histories
 from audience.reward_models.incremental import Past
-from audience.reward_models.parts import LEAST, one_thread, part_count, side_by_side
+from audience.reward_models.parts import one_thread, part_count, side_by_side
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import pick
 from audience.reward_models.users import (
@@ -47,7 +47,7 @@ class BertSessions:
         self.engine = users.engine(assumptions.popularity_discount)
         self._users, self._slate_size = users, slate_size
         self.states = self.engine.new_states(slots)
-        self._rewards = torch.from_numpy(users.scale.scaled).to(users.device, users.model.dtype)
+        self._rewards = users.scale.scaled
 
     @cached_property
     def outside(self) -> float:
@@ -58,14 +58,9 @@ class BertSessions:
     def start(self, slots: NDArray[np.int64], histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
         if len(slots):
-            memo, rows = (
-                self._users.start_memo(self.assumptions.popularity_discount),
-                self._tensor(slots),
-            )
-            if len(slots) >= LEAST:  # many are encoded for the first time
-                memo.begin(self.states, rows, histories)
-                return
-            with one_thread(rows.device):
+            rows = self._tensor(slots)
+            with one_thread(rows.device, len(slots)):
+                memo = self._users.start_memo(self.assumptions.popularity_discount)
                 memo.begin(self.states, rows, histories)
 
     @torch.inference_mode()
@@ -83,11 +78,12 @@ class BertSessions:
             statistics.reserve(int(statistics.count.max()) + 1)
 
         def answer(slots: NDArray[np.int64]) -> Response:
-            return self._answer(slots, slates[slots], uniforms[slots], outside)
+            with torch.inference_mode():  # which holds in this thread alone
+                return self._answer(slots, slates[slots], uniforms[slots], outside)
 
         with one_thread(device):
             if count == 1 and len(live) == len(slates):
-                return answer(live)
+                return self._answer(live, slates, uniforms, outside)
             parts = np.array_split(live, count)
             answers = side_by_side(answer, parts)
         found = Response.nothing(len(slates))
@@ -172,7 +168,6 @@ class BertSessions:
         """Go on from a copy that `get_state` gave."""
         self.states = copy.deepcopy(state)
 
-    @torch.inference_mode()
     def _answer(
         self,
         slots: NDArray[np.int64],
@@ -217,12 +212,12 @@ class BertSessions:
         And what was looked up of the rows, for `_remember`.
         """
         asked = self.engine.ask(self.states, rows, items[:, None])
-        shares = asked.logits[:, 0].softmax(-1)  # (m, members, levels)
-        below = shares.mean(1).double().cumsum(-1).cpu().numpy()
-        level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1).astype(np.int64)
-        expected = shares @ self._rewards  # (m, members)
-        apart = expected - expected.mean(1, keepdim=True)
-        disagreement = apart.square_().mean(1).sqrt_().cpu().numpy().astype(np.float64)
+        shares = asked.logits[:, 0].softmax(-1).cpu().numpy()  # (m, members, levels)
+        below = shares.mean(1).astype(np.float64).cumsum(-1)
+        level = (below[:, :-1] <= uniforms[:, FEEDBACK, None]).sum(1)
+        expected = shares @ self._rewards  # (m, members), float64
+        apart = expected - expected.mean(1, keepdims=True)
+        disagreement = np.sqrt((apart * apart).mean(1))
         seconds = np.full(len(rows), np.nan)
         if "dwell" in self.learned:
             heads = self.engine.model.slates

@@ -18,8 +18,8 @@ MOST = 2048
 
 
 AHEAD = 32
-"""Starts that are encoded with one that is met for the first time: together they take as long as
-three do one by one, and sooner or later they are met."""
+"""Starts that are encoded with one that is met for the first time: together they take twice as long
+as one alone, and sooner or later they are met."""
 
 
 class StartMemo:

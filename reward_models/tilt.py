@@ -63,7 +63,7 @@ _ITEM_SIDE = [OF_ITEM.index(of_item) for _, of_item in PAIRS]
 
 _CELLS = torch.tensor(_USER_SIDE) * len(OF_ITEM) + torch.tensor(_ITEM_SIDE)
 
-_REACHES = [2**31 if size is None else size for size in WINDOWS.values()]
+_REACHES = torch.tensor([2**31 if size is None else size for size in WINDOWS.values()])
 
 _MET = (OF_ITEM.index("popular"), OF_ITEM.index("liked"), len(OF_ITEM))
 """Columns of MET among the traits of items and the feedback."""
@@ -167,15 +167,16 @@ class ChoiceTilt(nn.Module):
         width = events.shape[1]
         given = self.given.index_select(0, levels.flatten()).view(*levels.shape, 1)
         met = torch.cat([embedding(events, self.bases), given], -1)  # (m, width, traits + 1)
-        age = count[:, None] - 1 - torch.arange(width, device=count.device)
-        reach = torch.minimum(count[:, None], count.new_tensor(_REACHES))  # (m, windows)
+        each, newest = torch.arange(width, device=count.device), (count - 1)[:, None]
+        age = newest - each
+        reach = torch.minimum(count[:, None], _REACHES.to(count.device))  # (m, windows)
         inside = (age[:, None] < reach[..., None]) & seen.used[:, None]  # (m, windows, width)
         means = torch.bmm(inside.to(met.dtype), met) / reach.clamp(min=1)[..., None]
-        length = 2 * (count.to(means.dtype).log1p() / 4 - 0.8)
-        of_user = [torch.ones_like(length)[:, None], length[:, None]]
+        length = (count[:, None].log1p() / 2 - 1.6).to(means.dtype)
+        of_user = [torch.ones_like(length), length]
         of_user += [means[..., column] for column in _MET]
         # Texts are looked up for the latest events alone.
-        place = count[:, None] - 1 - torch.arange(min(RECENT, width), device=count.device)
+        place = newest - each[:RECENT]
         latest = events.gather(1, place.clamp(min=0))
         directions = embedding(latest, self.directions) * (place >= 0)[..., None]
         recent = directions.sum(1) / count.clamp(1, RECENT)[:, None]

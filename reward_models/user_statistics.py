@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+OF_EVENTS = ("items", "given", "beyond")
+"""Fields of `Statistics` with a place for each event."""
+
 
 def pick(of: Tensor, rows: Tensor) -> Tensor:
     """These rows of what is kept of users, shape (m, *): a copy, but of one user the thing itself.
@@ -37,6 +40,7 @@ class Statistics:
         coming: Follower score of the same, shape (users, linear items).
         items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
         given: Feedback level of each event, likewise.
+        beyond: Value of that level less the item's base, shape (users, width).
         count: Number of events, shape (users,), int64.
     """
 
@@ -47,6 +51,7 @@ class Statistics:
     coming: Tensor
     items: Tensor
     given: Tensor
+    beyond: Tensor
     count: Tensor
 
     def put(self, rows: Tensor, other: Statistics) -> None:
@@ -54,7 +59,7 @@ class Statistics:
         self.reserve(other.items.shape[1])
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name in ("items", "given"):
+            if field.name in OF_EVENTS:
                 mine = mine[:, : theirs.shape[1]]
             mine.index_copy_(0, rows, theirs)
 
@@ -68,20 +73,21 @@ class Statistics:
         count = pick(self.count, rows)
         width = int(count.max()) if len(rows) else 0
         used = torch.arange(width, device=rows.device) < count[:, None]
-        items, given = (pick(of[:, :width], rows) for of in (self.items, self.given))
-        return Seen(items, given, used, count)
+        kept = self.items, self.given, self.beyond
+        items, given, beyond = (pick(of[:, :width], rows) for of in kept)
+        return Seen(items, given, beyond, used, count)
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """`sums` and `fading` of users (m,)."""
         return pick(self.sums, rows), pick(self.fading, rows)
 
-    def append(self, rows: Tensor, items: Tensor, levels: Tensor) -> None:
+    def append(self, rows: Tensor, items: Tensor, levels: Tensor, beyond: Tensor) -> None:
         """One event more for each of the users (m,), whose sums are added elsewhere."""
         at = pick(self.count, rows)
         self.reserve(int(at.max()) + 1)
         cell = torch.add(at, rows, alpha=self.items.shape[1])
-        self.items.view(-1).index_copy_(0, cell, items)
-        self.given.view(-1).index_copy_(0, cell, levels)
+        for name, values in zip(OF_EVENTS, (items, levels, beyond), strict=True):
+            getattr(self, name).view(-1).index_copy_(0, cell, values)
         self.count.index_copy_(0, rows, at + 1)
 
     def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
@@ -109,8 +115,8 @@ class Statistics:
         short = width - self.items.shape[1]
         if short > 0:
             short = max(short, self.items.shape[1])
-            self.items = nn.functional.pad(self.items, (0, short))
-            self.given = nn.functional.pad(self.given, (0, short))
+            for name in OF_EVENTS:
+                setattr(self, name, nn.functional.pad(getattr(self, name), (0, short)))
 
 
 @dataclass(frozen=True)
@@ -120,12 +126,14 @@ class Seen:
     Attributes:
         items: Oldest first, shape (m, width), int64.
         given: Their feedback levels, likewise.
+        beyond: The values of these less the items' bases, shape (m, width).
         used: Which places are in use, likewise, bool.
         count: How many are, shape (m,), int64.
     """
 
     items: Tensor
     given: Tensor
+    beyond: Tensor
     used: Tensor
     count: Tensor
 

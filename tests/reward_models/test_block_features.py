@@ -62,7 +62,7 @@ def asked_one_by_one(model: BehaviourModel, histories: Histories) -> torch.Tenso
     everything = torch.arange(N_ITEMS).expand(USERS, -1)
     statistics, found = inputs.empty(USERS), []
     for place in range(EVENTS + 1):
-        known = inputs.known(statistics, rows, everything, values)
+        known = inputs.known(statistics, rows, everything)
         timed = torch.ones(USERS, dtype=torch.bool)
         features = inputs.query_features(known, everything, torch.zeros_like(rows), timed)
         latest = engine.latest_axes(statistics, rows)

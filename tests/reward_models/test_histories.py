@@ -64,3 +64,12 @@ def test_no_users() -> None:
     none = Histories.from_lists([])
     assert len(none) == 0 and none.padded()[0].shape == (0, 0)
     assert len(none.at_least(1)) == 0 and len(none.first(3)) == 0
+
+
+def test_joined_histories_follow_each_other() -> None:
+    one = Histories.from_lists([[(3, 0), (1, 2)], []], ["a", "b"])
+    two = Histories.from_lists([[(0, 1)]], ["c"])
+    both = Histories.joined([one, two])
+    assert both.users.tolist() == ["a", "b", "c"] and both.offsets.tolist() == [0, 2, 2, 3]
+    assert both.items.tolist() == [3, 1, 0] and both.levels.tolist() == [0, 2, 1]
+    assert len(Histories.joined([])) == 0

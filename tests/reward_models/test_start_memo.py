@@ -12,6 +12,7 @@ from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.start_memo import StartMemo
 from audience.reward_models.user_states import UserStates
+from audience.reward_models.user_statistics import OF_EVENTS
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def engine(planted_users: BertUserModel) -> BehaviourEngine:
 def same(one: UserStates, other: UserStates, rows: torch.Tensor) -> None:
     """All that these users are, whatever the room around it."""
     for field in dataclasses.fields(one.statistics):
-        if field.name not in ("items", "given"):
+        if field.name not in OF_EVENTS:
             a, b = (getattr(of.statistics, field.name)[rows] for of in (one, other))
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     for a, b in zip(one.statistics.events(rows), other.statistics.events(rows), strict=True):

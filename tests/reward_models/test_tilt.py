@@ -117,6 +117,7 @@ def test_what_the_tilt_knows_of_a_user(planted_users: BertUserModel) -> None:
     statistics = planted_users.model.inputs.empty(2)
     statistics.items = torch.tensor([[0, 1, 2], [0, 0, 0]])
     statistics.given = torch.tensor([[0, 1, 1], [0, 0, 0]])
+    statistics.beyond = torch.zeros(2, 3)
     statistics.count = torch.tensor([3, 0])
     context = tilt.context(statistics.seen(torch.arange(2)))
     knows = dict(zip(OF_USER, context.of_user.T.tolist(), strict=True))
