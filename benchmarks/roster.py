@@ -180,12 +180,13 @@ def _rl(
         from audience.agents.trained import load_agent_of  # torch only where needed
 
         chosen, steps = dict(changes), world.training.steps
-        if warm and isinstance(world.users, ScoringUsers):
+        users = _checked(world, 0.0) if checked else world.users
+        if warm and isinstance(users, ScoringUsers):
             imitated = min(WARM_STEPS, -(-steps // 1000))
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
         settings = trained_with(world, name, algo, steps=longer * steps, **chosen)
         out = agents.train(
-            _checked(world, 0.0) if checked else world.users,
+            users,
             settings,
             inner_judge=world.inner_judge,
             replay=world.replay,

@@ -139,11 +139,10 @@ class BertSessions:
         The probability of each choice times the expected feedback on it, scaled to 0…1.
         """
         at, shown = self._tensor(slots), self._tensor(slates)
-        weight = self.engine.appeals(self.states, at, shown).double().exp()  # (m, slate)
-        shares = self.engine.ask(self.states, at, shown)[0].softmax(-1).mean(2)
-        feedback = (shares @ self._rewards).double()
-        total = weight.sum(1) + np.exp(self.outside)
-        return np.asarray(((weight * feedback).sum(1) / total).cpu().numpy())
+        weight = self.engine.appeals(self.states, at, shown).double().exp().cpu().numpy()
+        shares = self.engine.feedback(self.states, at, shown).mean(2).cpu().numpy()
+        feedback = shares @ self._rewards  # (m, slate), float64
+        return np.asarray((weight * feedback).sum(1) / (weight.sum(1) + np.exp(self.outside)))
 
     @torch.inference_mode()
     def remember(
@@ -151,7 +150,7 @@ class BertSessions:
     ) -> None:
         """Add one event to the history of each of these slots, which others have decided."""
         if len(slots):
-            self._remember(slots, items, levels)
+            self._remember(self._tensor(slots), self._tensor(items), self._tensor(levels), None)
 
     def histories(self, users: NDArray[np.str_] | None = None) -> Histories:
         """All events of every slot so far, under these names."""

@@ -62,7 +62,7 @@ def test_features_of_an_item_without_its_feedback_are_those_of_one_never_met() -
     for item in (0, 1, 2):
         inputs.add(statistics, rows, torch.tensor([item]), torch.tensor([item]), values)
     asked = torch.tensor([[COLD]])
-    known = inputs.known(statistics, rows, asked, values)
+    known = inputs.known(statistics, rows, asked)
     assert known.scores.all()
     unmet = dataclasses.replace(known, scores=0 * known.scores)
     rest = asked, torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool)
