@@ -73,10 +73,11 @@ def _played(model: OnPolicyAlgorithm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     env, policy = model.get_env(), model.policy
     assert isinstance(env, SB3VecEnv)
+    scorer: Any = policy.scorer
 
     def encoded(seen: Any) -> Tensor:
         with torch.no_grad():
-            found: Tensor = policy.scorer.encode(obs_as_tensor(seen, model.device)).history
+            found: Tensor = scorer.encode(obs_as_tensor(seen, model.device)).history
         return found
 
     seen: Any = env.reset()
@@ -89,7 +90,7 @@ def _played(model: OnPolicyAlgorithm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rewards.append(torch.as_tensor(reward, device=model.device))
         going.append(torch.as_tensor(~done * stay(), device=model.device))
         end = torch.zeros_like(encodings[0])
-        cut = [row for row in np.flatnonzero(done) if infos[row]["TimeLimit.truncated"]]
+        cut = [row for row in np.flatnonzero(done).tolist() if infos[row]["TimeLimit.truncated"]]
         if cut:
             last = [infos[row]["terminal_observation"] for row in cut]
             end[cut] = encoded({key: np.stack([one[key] for one in last]) for key in last[0]})
