@@ -76,15 +76,19 @@ def block(results: Mapping[str, Any]) -> str:
 
 
 def _command(results: Mapping[str, Any]) -> str:
-    """What gave it: of a preset as it is, its name is enough."""
+    """What gave it: what is as in the preset is not named."""
     from audience.benchmarks.settings import CompareSettings
 
     own, log = results["settings"], results["log"]["name"]
     plain = CompareSettings(preset=own["preset"])
-    same = {**plain.deciding(), "agents": plain.names, "seeds": plain.budget.seeds}
-    as_it_is = all(own.get(key) == value for key, value in same.items())
-    short = f"audience-bench compare --log {log} --preset {own['preset']}"
-    return f"What `{short if as_it_is else command_of(results)}` says:"
+    if any(own.get(key) != value for key, value in plain.deciding().items()):
+        return f"What `{command_of(results)}` says:"
+    command = f"audience-bench compare --log {log} --preset {own['preset']}"
+    if own["seeds"] != plain.budget.seeds:
+        command += f" --seeds {own['seeds']}"
+    if own["agents"] != plain.names:
+        command += f" --agents {','.join(own['agents'])}"
+    return f"What `{command}` says:"
 
 
 def _table(results: Mapping[str, Any]) -> list[str]:

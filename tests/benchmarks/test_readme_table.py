@@ -37,12 +37,17 @@ def test_the_table_says_what_the_results_say() -> None:
     assert f"| {best['mean']:.2f} [{best['low']:.2f}, {best['high']:.2f}] |" in row
     words = " ".join(made.replace("\n> ", " ").split())
     assert results["verdict"]["sentence"] in words
-    assert f"--log {results['log']['name']} --preset {results['settings']['preset']}`" in made
+    assert f"--log {results['log']['name']} --preset {results['settings']['preset']}" in made
     assert all(len(line) <= 100 or line.startswith(("|", "What `")) for line in made.splitlines())
 
 
 def test_what_was_set_by_hand_is_in_the_command() -> None:
     results = copy.deepcopy(committed())
+    results["settings"] |= {"seeds": 1}
+    plain = f"`audience-bench compare --log {results['log']['name']} --preset demo"
+    assert f"{plain}`" in block(results)
+    results["settings"] |= {"seeds": 3, "agents": ["ease"]}
+    assert f"{plain} --seeds 3 --agents ease`" in block(results)
     results["settings"] |= {"step_limit": 7, "agents": ["ease"]}
     assert "--agents ease" in block(results) and "--step-limit 7" in block(results)
 
