@@ -36,10 +36,11 @@ def known_of_items(users: UserModel, text: bool) -> NDArray[np.float32] | None:
 
     Args:
         users: Whose items.
-        text: Whether texts are read.
+        text: Whether texts are read. If not, EASE's axes are all: ALS's factors and the mean
+            feedback of the users' inputs are shrunk towards what the texts say.
     """
     own = item_vectors(users) if text else None
-    company = _company(users)
+    company = _company(users, text)
     if company is None:
         return own
     if own is None:
@@ -47,7 +48,7 @@ def known_of_items(users: UserModel, text: bool) -> NDArray[np.float32] | None:
     return np.concatenate([_axes(own, TEXT), company], 1)
 
 
-def _company(users: UserModel) -> NDArray[np.float32] | None:
+def _company(users: UserModel, text: bool) -> NDArray[np.float32] | None:
     """What collaborative filters know, each part of unit variance, (items, width)."""
     inputs: Any = getattr(getattr(users, "model", None), "inputs", None)
     if inputs is None:
@@ -58,9 +59,11 @@ def _company(users: UserModel) -> NDArray[np.float32] | None:
         _, size, axes = torch.svd_lowrank(ease.cpu(), min(COMPANY, len(head)), niter=6)
     near = np.zeros((len(users.catalogue), axes.shape[1]), np.float32)
     near[head.cpu().numpy()] = (axes * size.sqrt()).numpy()
-    taste = inputs.design[0, :, 1:-TEXT_AXES].cpu().numpy()
-    level = inputs.base[0, :, None].cpu().numpy()
-    parts = [part - part.mean(0) for part in (near, taste, level)]
+    parts = [near]
+    if text:
+        parts += [inputs.design[0, :, 1:-TEXT_AXES].cpu().numpy()]
+        parts += [inputs.base[0, :, None].cpu().numpy()]
+    parts = [part - part.mean(0) for part in parts]
     return np.concatenate([part / max(float(part.std()), 1e-8) for part in parts], 1)
 
 
