@@ -172,12 +172,7 @@ def halves(histories: Histories, seed: int) -> tuple[Histories, Histories]:
     place = np.empty(len(user), np.int64)
     place[order] = np.arange(len(user)) - np.repeat(histories.offsets[:-1], histories.lengths)
     shown = place < ((histories.lengths + 1) // 2)[user]
-    return _events(histories, user, shown), _events(histories, user, ~shown)
-
-
-def _events(histories: Histories, user: NDArray[np.int64], keep: NDArray[np.bool_]) -> Histories:
-    offsets = np.searchsorted(user[keep], np.arange(len(histories) + 1)).astype(np.int64)
-    return Histories(histories.users, offsets, histories.items[keep], histories.levels[keep])
+    return histories.events(shown), histories.events(~shown)
 
 
 def _half_rankings(

@@ -157,6 +157,4 @@ def _popularity(
 def _after(histories: Histories, events: int) -> Histories:
     """All but each user's first events; every user has more."""
     place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
-    keep = place >= events
-    offsets = histories.offsets - events * np.arange(len(histories) + 1)
-    return Histories(histories.users, offsets, histories.items[keep], histories.levels[keep])
+    return histories.events(place >= events)
