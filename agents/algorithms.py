@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
 from audience.agents.embedding_policies import HistoryFeatures
+from audience.agents.item_to_item import ItemToItem
 from audience.agents.policies import ItemScoringPolicy, MaskableItemScoringPolicy
 from audience.agents.q_policies import ItemDQN, ItemQRDQN, ItemQuantilePolicy, ItemValuePolicy
 from audience.agents.vec_env import SB3VecEnv
@@ -137,6 +138,7 @@ def make_algorithm(
     *,
     item_vectors: NDArray[np.floating] | None = None,
     item_bias: NDArray[np.floating] | None = None,
+    item_to_item: ItemToItem | None = None,
     seed: int = 0,
     device: str = "auto",
     steps: int | None = None,
@@ -149,6 +151,7 @@ def make_algorithm(
         env: To train in; with `actions="embedding"` for SAC and TD3.
         item_vectors: Given vectors of the items, (items, any width).
         item_bias: Scores to start from, (items,); SAC and TD3 have none.
+        item_to_item: Filters whose scores are added; SAC and TD3 take none.
         seed: Of the initial values and all draws of the algorithm.
         device: Where it lives: "auto", "cpu", "cuda".
         steps: User-steps that it will be trained for, where known: short trainings get short
@@ -177,7 +180,7 @@ def make_algorithm(
             deviation = np.full(shape, EXPLORATION_NOISE)
             settings["action_noise"] = NormalActionNoise(np.zeros(shape), deviation)
     else:
-        policy["item_bias"] = item_bias
+        policy |= {"item_bias": item_bias, "item_to_item": item_to_item}
     if known.make in (PPO, MaskablePPO):
         # A rollout of as many user-steps with any number of users, in equal minibatches.
         rollout = ROLLOUT if steps is None else min(ROLLOUT, steps)

@@ -8,8 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audience.agents.item_to_item import ItemToItem
+from audience.envs.candidates import LARGE
+from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.inputs import TEXT_AXES
+from audience.reward_models.query_features import LEAST_FLOOR
 from audience.reward_models.users import UserModel
+
+HALF = 60_000.0
+"""What float16 holds, nearly."""
 
 TEXT, COMPANY = 32, 24
 """Axes of the texts, and of EASE's matrix, where both are given."""
@@ -46,6 +53,21 @@ def known_of_items(users: UserModel, text: bool) -> NDArray[np.float32] | None:
     if own is None:
         return company
     return np.concatenate([_axes(own, TEXT), company], 1)
+
+
+def item_to_item_of(users: UserModel) -> ItemToItem | None:
+    """EASE and followers of the users' inputs; None without, and for more items than LARGE.
+
+    Of many items they cover few. A user's next choice hangs on both; with the axes of
+    `known_of_items` alone a policy comes near them at best.
+    """
+    inputs: Any = getattr(getattr(users, "model", None), "inputs", None)
+    if inputs is None or len(users.catalogue) > LARGE:
+        return None
+    matrices = torch.stack([inputs.ease[0], inputs.followers[0]]).cpu()
+    floors = inputs.floors[0].cpu().clamp(min=LEAST_FLOOR)[:, None, None]
+    scaled = (matrices / floors).clamp(-HALF, HALF).numpy().astype(np.float16)
+    return ItemToItem(scaled, inputs.head.cpu().numpy(), (1.0, FORGETTING))
 
 
 def _company(users: UserModel, text: bool) -> NDArray[np.float32] | None:

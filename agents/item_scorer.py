@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from audience.agents.base import allowed_choices, histories_of
 from audience.agents.history_encoder import HIDDEN, HistoryEncoder, ItemVectors, query_gain
+from audience.agents.item_to_item import ItemToItem, ItemToItemScores
 
 
 @dataclass(frozen=True)
@@ -90,22 +91,29 @@ class Encoded:
         items: Vectors (items, dim) and biases (items,) of the catalogue, where that is what is
             chosen from.
         candidates: Else what is, (n, choices).
+        known: Scores of the choices by item-to-item filters, (n, kinds, choices), where the policy
+            is given such.
     """
 
     history: Tensor
     allowed: Tensor
     items: tuple[Tensor, Tensor] | None = None
     candidates: Tensor | None = None
+    known: Tensor | None = None
 
 
 class ItemScorer(nn.Module):
     """Encodes observations; scores choices by inner products of queries with item vectors.
+
+    Where item-to-item filters are given, their scores are added, each times a weight that is part
+    of the query.
 
     Args:
         shapes: Of the environment.
         dim: Width of the item vectors.
         item_vectors: See `ItemVectors`.
         item_bias: Likewise.
+        item_to_item: Matrices of the filters.
     """
 
     def __init__(
@@ -114,12 +122,21 @@ class ItemScorer(nn.Module):
         dim: int = 64,
         item_vectors: NDArray[np.floating] | None = None,
         item_bias: NDArray[np.floating] | None = None,
+        item_to_item: ItemToItem | None = None,
     ) -> None:
         super().__init__()
         self.shapes, self.dim = shapes, dim
         self.items = ItemVectors(shapes.n_items, dim, item_vectors, item_bias)
+        self.filters: ItemToItemScores | None = None
+        if item_to_item is not None:
+            self.filters = ItemToItemScores(shapes.n_items, shapes.history, item_to_item)
         self.encoder = HistoryEncoder(shapes.n_levels, dim, shapes.history)
         self.width = self.encoder.width
+
+    def query_net(self, heads: int = 1) -> QueryNet:
+        """A network that makes queries for `scores` from encodings."""
+        kinds = 0 if self.filters is None else self.filters.kinds
+        return QueryNet(self.width, self.dim, heads, weights=kinds)
 
     def encode(self, obs: Mapping[str, Tensor]) -> Encoded:
         """The observation's events and choices; with candidates, nothing else is read."""
@@ -128,14 +145,27 @@ class ItemScorer(nn.Module):
         if candidates is None:
             vectors, bias = self.items()
             history = self.encoder(items, levels, lengths, vectors)
-            return Encoded(history, open_, items=(vectors, bias))
+            known = None if self.filters is None else self.filters(items, lengths)
+            return Encoded(history, open_, items=(vectors, bias), known=known)
+        candidates = candidates.long()
         occurring, place = torch.unique(items, return_inverse=True)
         history = self.encoder(place, levels, lengths, self.items(occurring)[0])
-        return Encoded(history, open_, candidates=candidates.long())
+        known = None if self.filters is None else self.filters(items, lengths, candidates)
+        return Encoded(history, open_, candidates=candidates, known=known)
 
     def scores(self, encoded: Encoded, query: Tensor) -> Tensor:
-        """Scores of the choices for queries (n, [heads,] dim): (n, [heads,] choices)."""
-        query, candidates = query / math.sqrt(self.dim), encoded.candidates
+        """Scores of the choices for queries (n, [heads,] dim + kinds): (n, [heads,] choices)."""
+        scores = self._products(encoded, query[..., : self.dim] / math.sqrt(self.dim))
+        if encoded.known is None:
+            return scores
+        weights = query[..., self.dim :]
+        if query.ndim == 2:
+            return torch.baddbmm(scores[:, None], weights[:, None], encoded.known)[:, 0]
+        return torch.baddbmm(scores, weights, encoded.known)
+
+    def _products(self, encoded: Encoded, query: Tensor) -> Tensor:
+        """Inner products with the choices' vectors, and their biases, (n, [heads,] choices)."""
+        candidates = encoded.candidates
         if encoded.items is not None:
             vectors, bias = encoded.items
             if query.ndim == 2:
@@ -158,20 +188,24 @@ class QueryNet(nn.Module):
         width: Of the encoding.
         dim: Of a query.
         heads: Queries for each encoding.
+        weights: Further numbers of a query, which weigh what else is known of the items; they
+            start at 0.
     """
 
-    def __init__(self, width: int, dim: int, heads: int = 1) -> None:
+    def __init__(self, width: int, dim: int, heads: int = 1, weights: int = 0) -> None:
         super().__init__()
-        self.heads, self.dim = heads, dim
+        self.heads, self.size = heads, dim + weights
         self.hidden = nn.Sequential(nn.Linear(width, HIDDEN), nn.Tanh())
-        self.out = nn.Linear(width + HIDDEN, heads * dim)
+        self.out = nn.Linear(width + HIDDEN, heads * self.size)
         nn.init.normal_(self.out.weight, std=query_gain(width + HIDDEN))
         nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.weight.unflatten(0, (heads, self.size))[:, dim:] = 0
 
     def forward(self, encoding: Tensor) -> Tensor:
-        """(n, width) to (n, dim), or to (n, heads, dim) for several heads."""
-        query = self.out(torch.cat([encoding, self.hidden(encoding)], 1))
-        return query if self.heads == 1 else query.reshape(-1, self.heads, self.dim)
+        """(n, width) to (n, dim + weights), or to (n, heads, dim + weights) for several heads."""
+        query: Tensor = self.out(torch.cat([encoding, self.hidden(encoding)], 1))
+        return query if self.heads == 1 else query.reshape(-1, self.heads, self.size)
 
 
 def value_net(width: int, outputs: int = 1) -> nn.Sequential:

@@ -17,11 +17,11 @@ from audience.agents.distribution import PlackettLuceDistribution
 from audience.agents.item_scorer import (
     Encoded,
     ItemScorer,
-    QueryNet,
     Shapes,
     observed_tensors,
     value_net,
 )
+from audience.agents.item_to_item import ItemToItem
 
 
 class _ItemScoring:
@@ -41,6 +41,7 @@ class _ItemScoring:
         item_vectors: NDArray[Any] | None = None,
         dim: int = 64,
         item_bias: NDArray[Any] | None = None,
+        item_to_item: ItemToItem | None = None,
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
@@ -50,6 +51,7 @@ class _ItemScoring:
             "item_vectors": item_vectors,
             "dim": dim,
             "item_bias": item_bias,
+            "item_to_item": item_to_item,
         }
         # Its two towers of [64, 64] and their orthogonal initial values would be thrown away.
         kwargs = {**kwargs, "net_arch": [], "ortho_init": False}
@@ -58,7 +60,7 @@ class _ItemScoring:
     def _build(self, lr_schedule: Schedule) -> None:
         """Make the networks and the optimiser; called at the end of the base's constructor."""
         self.scorer = ItemScorer(self.shapes, **self.given)
-        self.query_net = QueryNet(self.scorer.width, self.scorer.dim)
+        self.query_net = self.scorer.query_net()
         self.value_net = value_net(self.scorer.width)
         self.action_dist = PlackettLuceDistribution(self.slate_size)
         self.optimizer = self.optimizer_class(
@@ -152,6 +154,8 @@ class ItemScoringPolicy(_ItemScoring, ActorCriticPolicy):  # type: ignore[misc]
             without them the vectors are learned from nothing.
         dim: Width of the learned vectors.
         item_bias: Scores to start from, shape (items,), such as log-popularity; 0 by default.
+        item_to_item: Matrices of item-to-item filters, whose scores are added, each times a weight
+            that the query has for it (at the start 0); None: no such scores.
         **kwargs: `optimizer_class` and `optimizer_kwargs`, as in any Stable-Baselines3 policy.
 
     Raises:

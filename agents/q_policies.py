@@ -16,7 +16,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from audience.agents.base import allowed_choices, histories_of
-from audience.agents.item_scorer import ItemScorer, QueryNet, Shapes, observed_tensors, value_net
+from audience.agents.item_scorer import ItemScorer, Shapes, observed_tensors, value_net
+from audience.agents.item_to_item import ItemToItem
 
 CLOSED = -1e9
 """Value of what may not be recommended: never the largest, in the bootstrap either."""
@@ -28,7 +29,7 @@ class ItemValueNet(torch.nn.Module):
     Args:
         shapes: Of the environment.
         quantiles: Of each value; 0 for values as such.
-        given: `item_vectors`, `dim` and `item_bias` of `ItemScorer`.
+        given: `item_vectors`, `dim`, `item_bias` and `item_to_item` of `ItemScorer`.
     """
 
     def __init__(self, shapes: Shapes, quantiles: int, given: dict[str, Any]) -> None:
@@ -36,7 +37,7 @@ class ItemValueNet(torch.nn.Module):
         self.quantiles = quantiles
         self.scorer = ItemScorer(shapes, **given)
         heads = max(quantiles, 1)
-        self.query_net = QueryNet(self.scorer.width, self.scorer.dim, heads)
+        self.query_net = self.scorer.query_net(heads)
         self.value_net = value_net(self.scorer.width, heads)
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
@@ -69,12 +70,18 @@ class _ValuePolicy(BasePolicy):
         item_vectors: NDArray[np.floating] | None = None,
         dim: int = 64,
         item_bias: NDArray[np.floating] | None = None,
+        item_to_item: ItemToItem | None = None,
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
         self.shapes = Shapes.of(observation_space, name)
         self.shapes.slate_size(action_space, name, slates=False)
-        self.given = {"item_vectors": item_vectors, "dim": dim, "item_bias": item_bias}
+        self.given: dict[str, Any] = {
+            "item_vectors": item_vectors,
+            "dim": dim,
+            "item_bias": item_bias,
+            "item_to_item": item_to_item,
+        }
         super().__init__(observation_space, action_space, **kwargs)
         self.net, self.target = self._new_net(), self._new_net()
         self.target.load_state_dict(self.net.state_dict())

@@ -73,7 +73,8 @@ class TrainedScorer:
         """
         if self._shortlist is None:
             return None
-        return self._shortlist.best(self._query(*self._padded(items, levels), lengths), count)
+        query, _ = self._query(*self._padded(items, levels), lengths)
+        return self._shortlist.best(query, count)
 
     @torch.inference_mode()
     def scores(
@@ -86,9 +87,12 @@ class TrainedScorer:
             levels: Feedback levels, same shape.
             lengths: Used places, shape (n,).
         """
-        scores = self._query(*self._padded(items, levels), lengths) @ self._vectors.T
+        query, known = self._query(*self._padded(items, levels), lengths)
+        scores = query @ self._vectors.T
         if self._bias is not None:
             scores += self._bias
+        if known is not None:
+            scores += known
         return np.asarray(scores.cpu().numpy())
 
     def _padded(
@@ -100,8 +104,11 @@ class TrainedScorer:
 
     def _query(
         self, items: NDArray[np.int64], levels: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> Tensor:
-        """What the item vectors are multiplied with, (n, dim)."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the item vectors are multiplied with, (n, dim), and what filters add, (n, items).
+
+        A policy has filters only where its catalogue is small (`item_to_item_of`).
+        """
         if self._embeds:
             observed: dict[str, Any] = {
                 "item": items,
@@ -115,14 +122,15 @@ class TrainedScorer:
             points = self._model.predict(observed, deterministic=True)[0]
             # Of a slate, the point of its first place.
             first = points.reshape(len(items), -1)[:, : self._vectors.shape[1]]
-            return torch.as_tensor(first, dtype=torch.float32, device=self._vectors.device)
-        device = self._vectors.device
-        history = self._net.scorer.encoder(
-            *(torch.as_tensor(part, device=device) for part in (items, levels, lengths)),
-            self._vectors,
-        )
-        query = self._net.query_net(history) / math.sqrt(self._net.scorer.dim)
-        return query.mean(1) if query.ndim == 3 else query  # over quantiles
+            return torch.as_tensor(first, dtype=torch.float32, device=self._vectors.device), None
+        scorer, device = self._net.scorer, self._vectors.device
+        events = [torch.as_tensor(part, device=device) for part in (items, levels, lengths)]
+        query = self._net.query_net(scorer.encoder(*events, self._vectors))
+        query = query.mean(1) if query.ndim == 3 else query  # over quantiles
+        query, weights = query[:, : scorer.dim] / math.sqrt(scorer.dim), query[:, scorer.dim :]
+        if scorer.filters is None:
+            return query, None
+        return query, torch.bmm(weights[:, None], scorer.filters(events[0], events[2]))[:, 0]
 
 
 def looked_up(model: Any) -> NDArray[np.float32]:

@@ -47,24 +47,25 @@ def parameters(out: Path, algo: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "algo",
+    ("algo", "warm"),
     [
-        "ppo",
-        "dqn",
+        ("ppo", "none"),
+        ("ppo", "log"),  # its learning rate falls from the first step to the last
+        ("dqn", "none"),
         *(
-            pytest.param(n, marks=pytest.mark.slow)
+            pytest.param(n, "none", marks=pytest.mark.slow)
             for n in ("maskable_ppo", "a2c", "qr_dqn", "sac", "td3")
         ),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_not(
-    algo: str, tiny_users: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algo: str, warm: str, tiny_users: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Users whose leaving is an assumption: it is counted in rollouts, also after the resume.
     monkeypatch.setattr(tiny_users, "learned", frozenset(), raising=False)
     # Several rollouts of PPO too, so that a checkpoint lies between them.
     monkeypatch.setattr("audience.agents.algorithms.ROLLOUT", 60)
-    kind = {**SMALL, "algo": algo}
+    kind = {**SMALL, "algo": algo, "warm_start": warm, "warm_start_steps": 5}
     whole = TrainSettings(out=str(tmp_path / "whole"), **kind)
     train(tiny_users, whole, progress=False)
     cut = TrainSettings(out=str(tmp_path / "cut"), checkpoint_seconds=0.0, **kind)

@@ -121,12 +121,16 @@ def test_imitation_comes_near_to_its_teacher(slate: int) -> None:
     assert np.mean(losses[-5:]) < 0.75 * losses[0]
 
 
-@pytest.mark.parametrize(("warm", "rate"), [("none", 1e-3), ("greedy", 5e-4)])
-def test_a_policy_that_imitated_learns_at_half_the_rate(
-    tmp_path: Path, warm: Any, rate: float
+@pytest.mark.parametrize(
+    ("warm", "rates"), [("none", [1e-3] * 3), ("greedy", [2.5e-4, 1.25e-4, 0.0])]
+)
+def test_a_policy_that_imitated_learns_by_small_steps(
+    tmp_path: Path, warm: Any, rates: list[float]
 ) -> None:
+    """At the beginning, half-way and at the end of the training."""
     settings = TrainSettings(
         out=str(tmp_path), steps=32, evaluations=0, warm_start=warm, warm_start_steps=1, **SMALL
     )
     train(scripted_users(), settings, progress=False)
-    assert PPO.load(tmp_path / "model.zip").learning_rate == rate
+    schedule = PPO.load(tmp_path / "model.zip").lr_schedule
+    assert [schedule(left) for left in (1.0, 0.5, 0.0)] == pytest.approx(rates)
