@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from audience.agents.algorithms import ALGORITHMS, make_algorithm
 from audience.agents.embedding_policies import EmbeddingAgent
 from audience.agents.evaluation import evaluate
+from audience.agents.item_to_item import ItemToItem
 from audience.agents.vec_env import make_sb3_env
 from audience.envs.actions import reduced
 from audience.reward_models.catalogue import Catalogue
@@ -129,8 +131,6 @@ def test_exploration_shows_nothing_that_was_consumed(name: str, tiny_users: Any)
 
 
 def test_the_bootstrap_looks_at_open_items_only(tiny_users: Any) -> None:
-    import torch
-
     env = env_of("dqn", tiny_users, 4)
     policy: Any = make_algorithm("dqn", env, device="cpu").policy
     seen = env.reset()
@@ -151,8 +151,6 @@ def test_names_and_slates_that_are_not_known_are_refused(tiny_users: Any) -> Non
 
 def test_no_code_path_names_a_device(tiny_users: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All tensors of a policy are made where its parameters are: on "meta" none is anywhere."""
-    import torch
-
     for name in ("ppo", "maskable_ppo", "a2c", "dqn", "qr_dqn"):
         env = env_of(name, tiny_users, 4)
         policy: Any = make_algorithm(name, env, device="cpu").policy.to("meta")
@@ -162,3 +160,29 @@ def test_no_code_path_names_a_device(tiny_users: Any, monkeypatch: pytest.Monkey
         if "dqn" not in name:
             logits = policy.get_distribution(seen).logits
             assert logits.device.type == "meta" and logits.shape == (4, 30)
+
+
+@pytest.mark.parametrize("name", ["ppo", "maskable_ppo", "a2c", "dqn", "qr_dqn"])
+@pytest.mark.parametrize("candidates", [None, 7])
+def test_no_tensor_is_made_where_the_policy_is_not(
+    tiny_users: Any, name: str, candidates: int | None
+) -> None:
+    """With another default device than the policy's, what is made without naming one is met."""
+    offered = {} if candidates is None else {"candidates": candidates}
+    env = make_sb3_env(
+        "audience/Recommend-v0", 4, seed=0, users=tiny_users, mask_in_observation=True, **offered
+    )
+    near = np.ones((1, 30, 30), np.float16)
+    filters = ItemToItem(near, np.arange(30), (1.0,))
+    model = make_algorithm(name, env, item_to_item=filters, device="cpu")
+    policy: Any = model.policy
+    seen: Any = env.reset()
+    rows = {key: torch.as_tensor(part) for key, part in seen.items()}
+    with torch.device("meta"):
+        actions, _ = policy.predict(seen, deterministic=False)
+        assert (np.asarray(actions) < (candidates or 30)).all()
+        if "dqn" in name:
+            assert policy.values(rows).device.type == "cpu"
+        else:
+            values, log_prob, entropy = policy.evaluate_actions(rows, torch.from_numpy(actions))
+            assert {part.device.type for part in (values, log_prob, entropy)} == {"cpu"}
