@@ -117,3 +117,50 @@ def test_columns_of_other_types_are_refused() -> None:
         InteractionLog.from_frames(events.with_columns(dwell_seconds=[[1], [2]]), ITEMS)
     with pytest.raises(LogError, match="^interactions: the column 'text' must hold text"):
         InteractionLog.from_frames(events.with_columns(text=pl.struct("user_id")), ITEMS)
+
+
+def ties(ids: list[str], rows: list[int]) -> pl.DataFrame:
+    """Events of two users with these items, in this order; two at every moment."""
+    moments = [place // 2 for place in range(len(rows))]
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "user_id": [name] * len(rows),
+                "item_id": [ids[row] for row in rows],
+                "timestamp": [float(moment) for moment in moments],
+            }
+        )
+        for name in ("ann", "bob")
+    )
+
+
+def order_of(events: pl.DataFrame, ids: list[str]) -> list[int]:
+    """What a log makes of them: the items of both users."""
+    log = InteractionLog.from_frames(
+        events, pl.DataFrame({"item_id": ids, "title": [f"Film {name}" for name in ids]})
+    )
+    catalogue = log.catalogue(log.user_ids, min_events=1)
+    items = log.histories(log.user_ids.tolist(), catalogue, log.scale()).items
+    return [ids.index(name) for name in catalogue.item_ids[items].tolist()]
+
+
+def test_ties_of_a_file_that_is_sorted_by_item_stand_by_chance() -> None:
+    """By number, 9 before 10; moments stay in order, and the log reads the same again."""
+    ids = [str(number) for number in range(80)]
+    found = order_of(ties(ids, list(range(80))), ids)
+    assert found == order_of(ties(ids, list(range(80))), ids)
+    pairs = np.array(found).reshape(2, 40, 2)
+    assert (np.sort(pairs, 2).reshape(2, 80) == np.arange(80)).all()
+    rising = pairs[..., 0] < pairs[..., 1]
+    assert 20 < rising.sum() < 60
+    assert (rising[0] != rising[1]).any()  # each user has an order of their own
+
+
+def test_other_ties_stand_as_in_the_file() -> None:
+    """One in ten falls: an order that may tell something. Or all rise, but they are few."""
+    ids = [str(number) for number in range(80)]
+    rows = list(range(80))
+    for place in range(0, 80, 20):
+        rows[place], rows[place + 1] = rows[place + 1], rows[place]
+    assert order_of(ties(ids, rows), ids) == rows * 2
+    assert order_of(ties(ids, rows[2:20]), ids) == rows[2:20] * 2
