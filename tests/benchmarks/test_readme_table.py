@@ -11,6 +11,7 @@ import pytest
 
 from audience.benchmarks.__main__ import main
 from audience.benchmarks.readme import BEGIN, END, TableSettings, block, put, table
+from audience.benchmarks.settings import CompareSettings
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "benchmarks" / "results.json"
@@ -42,8 +43,8 @@ def test_the_table_says_what_the_results_say() -> None:
 
 
 def test_what_was_set_by_hand_is_in_the_command() -> None:
-    results = copy.deepcopy(committed())
-    results["settings"] |= {"seeds": 1}
+    results, demo = copy.deepcopy(committed()), CompareSettings(preset="demo")
+    results["settings"] |= {**demo.deciding(), "preset": "demo", "agents": demo.names, "seeds": 1}
     plain = f"`audience-bench compare --log {results['log']['name']} --preset demo"
     assert f"{plain}`" in block(results)
     results["settings"] |= {"seeds": 3, "agents": ["ease"]}
