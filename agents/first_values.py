@@ -77,7 +77,7 @@ def _played(model: OnPolicyAlgorithm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     def encoded(seen: Any) -> Tensor:
         with torch.no_grad():
-            found: Tensor = scorer.encode(obs_as_tensor(seen, model.device)).history
+            found: Tensor = scorer.histories(obs_as_tensor(seen, model.device))
         return found
 
     seen: Any = env.reset()

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audience.agents.item_to_item import ItemToItem
+from audience.agents.item_to_item import LARGEST, ItemToItem
 from audience.envs.candidates import LARGE
 from audience.reward_models.collaborative import FORGETTING
 from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.query_features import LEAST_FLOOR
 from audience.reward_models.users import UserModel
-
-HALF = 60_000.0
-"""What float16 holds, nearly."""
 
 TEXT, COMPANY = 32, 24
 """Axes of the texts, and of EASE's matrix, where both are given."""
@@ -66,7 +63,7 @@ def item_to_item_of(users: UserModel) -> ItemToItem | None:
         return None
     matrices = torch.stack([inputs.ease[0], inputs.followers[0]]).cpu()
     floors = inputs.floors[0].cpu().clamp(min=LEAST_FLOOR)[:, None, None]
-    scaled = (matrices / floors).clamp(-HALF, HALF).numpy().astype(np.float16)
+    scaled = (matrices / floors).clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
     return ItemToItem(scaled, inputs.head.cpu().numpy(), (1.0, FORGETTING))
 
 

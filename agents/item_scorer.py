@@ -148,10 +148,15 @@ class ItemScorer(nn.Module):
             known = None if self.filters is None else self.filters(items, lengths)
             return Encoded(history, open_, items=(vectors, bias), known=known)
         candidates = candidates.long()
-        occurring, place = torch.unique(items, return_inverse=True)
-        history = self.encoder(place, levels, lengths, self.items(occurring)[0])
         known = None if self.filters is None else self.filters(items, lengths, candidates)
-        return Encoded(history, open_, candidates=candidates, known=known)
+        return Encoded(self.histories(obs), open_, candidates=candidates, known=known)
+
+    def histories(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Encodings of the events alone, (n, width); no other item is read."""
+        items, levels, lengths = events(obs)
+        occurring, place = torch.unique(items, return_inverse=True)
+        found: Tensor = self.encoder(place, levels, lengths, self.items(occurring)[0])
+        return found
 
     def scores(self, encoded: Encoded, query: Tensor) -> Tensor:
         """Scores of the choices for queries (n, [heads,] dim + kinds): (n, [heads,] choices)."""

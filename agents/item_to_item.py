@@ -10,6 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+LARGEST = 60_000.0
+"""What float16 holds, nearly."""
+
 
 @dataclass(frozen=True)
 class ItemToItem:
@@ -28,7 +31,7 @@ class ItemToItem:
 
 
 class ItemToItemScores(nn.Module):
-    """Logarithms of the sums of such rows over the events of each history, at least 0.
+    """Logarithms of the sums of such rows over the events of each history, from 0 to 11.
 
     Nothing of it is learned, and it is no part of the weights that are saved.
 
@@ -38,7 +41,7 @@ class ItemToItemScores(nn.Module):
         known: The matrices.
     """
 
-    matrices: Tensor  # (kinds, head, head)
+    matrices: Tensor  # (kinds, head, head), float16
     place: Tensor  # (items,): row in the matrices, -1 for none
     weights: Tensor  # (kinds, history): of an event by its age
 
@@ -49,9 +52,9 @@ class ItemToItemScores(nn.Module):
         place[head] = torch.arange(len(head))
         decays = torch.tensor(known.decays)[:, None]
         parts = {
-            "matrices": torch.from_numpy(known.matrices.astype(np.float32)),
+            "matrices": torch.from_numpy(known.matrices),
             "place": place,
-            "weights": decays ** torch.arange(history),
+            "weights": (decays ** torch.arange(history)).half(),
         }
         for name, part in parts.items():
             self.register_buffer(name, part, persistent=False)
@@ -81,7 +84,8 @@ class ItemToItemScores(nn.Module):
             ],
             1,
         )
-        scores = sums.clamp_(min=1).log_()
+        # Of half the bytes sums take a third of the time; those beyond float16 are infinite.
+        scores = sums.clamp_(1, LARGEST).float().log_()
         if choices is None and self._all:
             return scores
         at = self.place if choices is None else self.place[choices]

@@ -78,7 +78,7 @@ class _ItemScoring:
         actions = distribution.get_actions(deterministic)
         log_prob = distribution.log_prob(actions)
         actions = actions.reshape(-1, *self.action_space.shape)
-        return actions, self._values(encoded), log_prob
+        return actions, self._values(encoded.history), log_prob
 
     def evaluate_actions(
         self, obs: Any, actions: Tensor, action_masks: Any = None
@@ -86,7 +86,7 @@ class _ItemScoring:
         """Values (n, 1), log-probabilities (n,) of these actions, and entropies (n,)."""
         encoded = self.scorer.encode(obs)
         distribution = self._distribution(encoded, action_masks)
-        return self._values(encoded), distribution.log_prob(actions), distribution.entropy()
+        return self._values(encoded.history), distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: Any, action_masks: Any = None) -> PlackettLuceDistribution:
         """The distribution over slates after these observations."""
@@ -94,7 +94,7 @@ class _ItemScoring:
 
     def predict_values(self, obs: Any) -> Tensor:
         """Estimated returns, (n, 1)."""
-        return self._values(self.scorer.encode(obs))
+        return self._values(self.scorer.histories(obs))
 
     def predict(
         self,
@@ -127,10 +127,10 @@ class _ItemScoring:
             allowed = allowed & (masks.reshape(len(scores), -1)[:, : scores.shape[1]] != 0)
         return PlackettLuceDistribution(self.slate_size).proba_distribution(scores, allowed)
 
-    def _values(self, encoded: Encoded) -> Tensor:
+    def _values(self, histories: Tensor) -> Tensor:
         # Returns are several times as large as the policy's normalised advantages: their
         # gradient would rule the item vectors, so the critic reads the encoding as it is.
-        return self.value_net(encoded.history.detach())
+        return self.value_net(histories.detach())
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.given}  # type: ignore[misc]

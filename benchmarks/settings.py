@@ -77,7 +77,7 @@ PRESETS: dict[ComparePreset, Preset] = {
     # Two hours or so on 2 cores.
     "full": Preset(
         seeds=5,
-        steps=800_000,
+        steps=600_000,
         num_envs=256,
         evaluations=20,
         sessions=4,
