@@ -134,18 +134,19 @@ def set_callback_states(callbacks: list[BaseCallback], states: dict[str, dict[st
 
 
 def differences(earlier: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What two records of runs differ in, in words."""
+    """What two records of runs differ in, in words; where the same users lie is no difference."""
+    same_users = earlier["users"] == wanted["users"]
     found = [
         f"{name} was {earlier['settings'].get(name)!r} and is now {value!r}"
         for name, value in wanted["settings"].items()
-        if earlier["settings"].get(name) != value
+        if earlier["settings"].get(name) != value and not (name == "users" and same_users)
     ]
     versions = [
         f"{name} was {earlier['versions'].get(name)} and is now {version}"
         for name, version in wanted["versions"].items()
         if earlier["versions"].get(name) != version
     ]
-    if not found and earlier["users"] != wanted["users"]:
+    if not found and not same_users:
         found = ["the users, or the catalogue, are other ones"]
     return found or versions
 

@@ -91,6 +91,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(150, patch)
         train(tiny_users, settings, progress=False)
+    moved = dataclasses.replace(settings, users="elsewhere")
+    assert load_checkpoint(tmp_path / "checkpoint.pt", record_of(tiny_users, moved))
     other = TrainSettings(out=str(tmp_path), **{**SMALL, "algo": "dqn"})
     with pytest.raises(CheckpointError, match=r"another run \(algo was 'a2c' and is now 'dqn'"):
         train(tiny_users, other, progress=False)
