@@ -99,8 +99,8 @@ def find_named(
     known = NAMED_LOGS if known is None else known
     if name not in known:
         raise LogError(
-            f"the name of a log must be one of {', '.join(known)}, got {name!r}. For files of "
-            "your own use InteractionLog.from_files"
+            f"the name of a log must be one of {', '.join(known)}, got {name!r}. "
+            "Benchmarks know scripted too; files of your own are given as interactions and items"
         )
     log = known[name]
     folders: list[Path] = []
