@@ -160,9 +160,13 @@ def _winner(
     if kept:
         side = "below" if ahead else "above"
         return winner, f"{reason}; in replay of real users RL is not {side} CF"
+    judged = f"RL is {_WORDS[one]} in every judge that counts, but"
+    real = outcome(replay, bases["replay"])
+    if real in ("ahead", "behind"):
+        return None, f"{judged} {real} in replay of real users"
     return None, (
-        f"RL is {_WORDS[one]} in every judge that counts, but in replay of real users it cannot be "
-        f"said to be not {'below' if ahead else 'above'}"
+        f"{judged} in replay of real users it cannot be said to be not "
+        f"{'below' if ahead else 'above'}"
     )
 
 
