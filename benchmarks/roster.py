@@ -264,6 +264,6 @@ FULL = (
 )
 """Agents of the preset `full`."""
 
-DEFAULT = "random,popularity,mean_feedback,item_knn,als,ease,ease_feedback,greedy,ppo"
+DEFAULT = "random,popularity,mean_feedback,item_knn,user_knn,als,ease,ease_feedback,greedy,ppo"
 """Agents that are compared where none are named: what usually does best, and what it costs little
 to know."""
