@@ -154,7 +154,12 @@ class ItemScorer(nn.Module):
     def histories(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Encodings of the events alone, (n, width); no other item is read."""
         items, levels, lengths = events(obs)
-        occurring, place = torch.unique(items, return_inverse=True)
+        occurring, place = None, items  # all items, where that is less than the batch names
+        if "candidates" in obs:
+            occurring, place = torch.unique(items, return_inverse=True)
+        elif items.numel() < self.shapes.n_items:
+            occurring = items.flatten()
+            place = torch.arange(len(occurring), device=items.device).reshape(items.shape)
         found: Tensor = self.encoder(place, levels, lengths, self.items(occurring)[0])
         return found
 
