@@ -145,6 +145,7 @@ def test_a_comparison_of_all_agents(
         "popularity": "cf",
         "mean_feedback": "cf",
         "item_knn": "cf",
+        "user_knn": "cf",
         "als": "cf",
         "ease": "cf",
         "ease_feedback": "cf",
@@ -193,14 +194,14 @@ def test_a_comparison_of_all_agents(
         "simulator_judge_boosted",
         "judge_als_judge_boosted",
     }
-    assert results["rank_correlation"]["simulator_judge_als"]["agents"] == 9
+    assert results["rank_correlation"]["simulator_judge_als"]["agents"] == len(kinds)
     assert results["settings"]["assumptions"]["acceptance"] == 0.6
     assert results["settings"]["slate_size"] == 2 and results["log"]["users"] == 80
     record = json.loads((stage.out / "settings.json").read_text())
     assert record["settings"] == results["settings"] and "torch" in record["versions"]
     for part in ("seed-0/ppo", "summary"):
         assert list((stage.out / part).glob("events.out.tfevents.*"))
-    assert (stage.out / "table.md").read_text().count("\n") == 13
+    assert (stage.out / "table.md").read_text().count("\n") == len(kinds) + 4
     assert "judge boosted" in (stage.out / "report.html").read_text()
     assert not list(stage.out.rglob(".*tmp*"))
     # What is fitted can be taken away.
