@@ -152,7 +152,7 @@ class ItemScorer(nn.Module):
         return Encoded(self.histories(obs), open_, candidates=candidates, known=known)
 
     def histories(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Encodings of the events alone, (n, width); no other item is read."""
+        """Encodings of the events alone, (n, width)."""
         items, levels, lengths = events(obs)
         occurring, place = None, items  # all items, where that is less than the batch names
         if "candidates" in obs:

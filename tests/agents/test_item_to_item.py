@@ -60,6 +60,25 @@ def test_scores_are_sums_over_the_events(head: list[int], among: list[int] | Non
     assert (scores[1:] > 0.5).any()
 
 
+def test_sums_beyond_float16_are_finite() -> None:
+    known = replace(filters([0, 1]), matrices=np.full((2, 2, 2), 5e4, np.float16))
+    scores = ItemToItemScores(2, HISTORY, known)(torch.tensor([[0, 1, 0, 0]]), torch.tensor([4]))
+    np.testing.assert_allclose(scores.numpy(), np.log(6e4), rtol=1e-4)
+
+
+def test_events_are_encoded_alike_alone() -> None:
+    """Of fewer events than items, and of more."""
+    torch.manual_seed(0)
+    scorer = ItemScorer(Shapes(ITEMS, HISTORY, 3, 0), 8)
+    for rows in (1, 4):
+        obs = {
+            "item": torch.randint(ITEMS, (rows, HISTORY)),
+            "feedback": torch.randint(3, (rows, HISTORY)),
+            "length": torch.full((rows, 1), 4),
+        }
+        torch.testing.assert_close(scorer.histories(obs), scorer.encode(obs).history)
+
+
 @pytest.mark.parametrize("heads", [1, 3])
 def test_a_query_weighs_them(heads: int) -> None:
     """At the start not at all; then each query by its own weights."""
