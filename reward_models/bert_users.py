@@ -80,8 +80,8 @@ class BertUserModel:
         self._catalogue, self._scale, self._starts = catalogue, scale, starts
         self.card = card if card is not None else {}
         self._outside: dict[tuple[int, float, float], float] = {}
-        self._engines: dict[float, BehaviourEngine] = {}
-        self._memos: dict[float, StartMemo] = {}
+        self._engines: dict[tuple[float, bool], BehaviourEngine] = {}
+        self._memos: dict[tuple[float, bool], StartMemo] = {}
 
     @classmethod
     def fit(
@@ -156,22 +156,25 @@ class BertUserModel:
         self._memos.clear()
         return self
 
-    def engine(self, popularity_discount: float = 0.0) -> BehaviourEngine:
+    def engine(self, popularity_discount: float = 0.0, free: bool = False) -> BehaviourEngine:
         """What runs the model, made once: it holds all item vectors of a model that is fitted.
 
         Args:
             popularity_discount: Part of log-popularity taken out of the utilities.
+            free: Whether users run freely, and their choice is tilted.
         """
-        if popularity_discount not in self._engines:
-            self._engines[popularity_discount] = BehaviourEngine(self.model, popularity_discount)
-        return self._engines[popularity_discount]
+        key = popularity_discount, free
+        if key not in self._engines:
+            self._engines[key] = BehaviourEngine(self.model, popularity_discount, tilted=free)
+        return self._engines[key]
 
-    def start_memo(self, popularity_discount: float) -> StartMemo:
+    def start_memo(self, popularity_discount: float, free: bool = False) -> StartMemo:
         """The states in which sessions begin, which all sessions of these users share."""
-        if popularity_discount not in self._memos:
+        key = popularity_discount, free
+        if key not in self._memos:
             every = Histories.joined(list(self._starts.values()))
-            self._memos[popularity_discount] = StartMemo(self.engine(popularity_discount), every)
-        return self._memos[popularity_discount]
+            self._memos[key] = StartMemo(self.engine(*key), every)
+        return self._memos[key]
 
     def alone(self, member: int) -> BertUserModel:
         """These users with the feedback of one member of the ensemble, whom no other checks.
@@ -199,6 +202,10 @@ class BertUserModel:
     def open(self, slots: int, slate_size: int, assumptions: Assumptions) -> BertSessions:
         """A block of `slots` sessions that are shown slates of `slate_size` items."""
         return BertSessions(self, slots, slate_size, assumptions)
+
+    def roam(self, slots: int) -> BertSessions:
+        """A block of sessions whose users take what they like of the whole catalogue (`wander`)."""
+        return BertSessions(self, slots, 1, Assumptions(), free=True)
 
     def __getstate__(self) -> dict[str, Any]:
         # What can be computed again stays behind; it is more than all the rest.
@@ -332,7 +339,7 @@ class BertUserModel:
                 start, at most the catalogue.
             seed: Of the draws.
         """
-        sessions = self.open(len(starts), 1, Assumptions())
+        sessions = self.roam(len(starts))
         sessions.start(np.arange(len(starts)), starts)
         rng = np.random.default_rng(seed)
         for _ in range(int((lengths - starts.lengths).max(initial=0))):

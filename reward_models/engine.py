@@ -46,7 +46,7 @@ class BehaviourEngine:
         popularity_discount: Part of log-popularity taken out of the utilities.
         timed: Whether histories stand in time order, so that the choice is that of the next
             event; None: as the model was fitted.
-        tilted: Whether the choice is tilted so that free-running users stay like real ones.
+        tilted: Whether users run freely, and the choice is tilted so that they stay like real ones.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class BehaviourEngine:
         model: BehaviourModel,
         popularity_discount: float = 0.0,
         timed: bool | None = None,
-        tilted: bool = True,
+        tilted: bool = False,
     ) -> None:
         self.model = model
         self.timed = model.config.order == "time" if timed is None else timed

@@ -20,7 +20,7 @@ class Size:
     factors: int = 8
     members: int = 4
     tilt_passes: int = 1
-    """How often each user runs freely to fit the tilt of the choice."""
+    """How often each user runs freely to fit the tilt of free runs; 0: they are not tilted."""
 
 
 PresetName = Literal["tiny", "demo", "full"]
@@ -29,7 +29,7 @@ PRESETS: dict[PresetName, Size] = {
     "tiny": Size(
         epochs=2, hidden_size=16, layers=1, heads=2, window=16, factors=2, members=2, tilt_passes=0
     ),
-    "demo": Size(epochs=2),
+    "demo": Size(epochs=2, tilt_passes=0),
     "full": Size(epochs=6, tilt_passes=3),
 }
 

@@ -140,9 +140,10 @@ def _tilted(users: BertUserModel | Judge) -> list[str]:
     if not isinstance(users, BertUserModel) or not users.model.tilt.weights.any():
         return []
     return [
-        "free-running: the choice of a session is tilted so that simulated histories stay as "
-        "popular, as well liked and as alike as real ones, from one event to the next and over "
-        "many; predictions of real events are not"
+        "free-running: users who take what they like of the whole catalogue (`simulate`) are "
+        "tilted so that their histories stay as popular, as well liked and as alike as real ones, "
+        "from one event to the next and over many; predictions of real events, and answers to "
+        "what is recommended, are not"
     ]
 
 

@@ -56,7 +56,7 @@ def rank_items(model: BehaviourModel, contexts: Histories) -> NDArray[np.float32
     Returns:
         Shape (users, items).
     """
-    engine = BehaviourEngine(model, timed=False, tilted=False)
+    engine = BehaviourEngine(model, timed=False)
     utilities = np.zeros((len(contexts), model.config.n_items), np.float32)
     for at in range(0, len(contexts), BATCH):
         part = np.arange(at, min(at + BATCH, len(contexts)))

@@ -24,7 +24,15 @@ TRIES = 8
 I64 = NDArray[np.int64]
 
 
-class WanderingSessions(Protocol):
+class RoamingUsers(UserModel, Protocol):
+    """Users who also run freely."""
+
+    def roam(self, slots: int) -> RoamingSessions:
+        """A block of sessions of users who do."""
+        ...
+
+
+class RoamingSessions(Protocol):
     """Sessions whose users choose from the whole catalogue, and leave."""
 
     def start(self, slots: I64, histories: Histories) -> None:
@@ -85,7 +93,7 @@ def session_lengths(users: object, data: QualityData, seed: int) -> tuple[I64, I
     longest = min(int(real.max()), LONGEST)
     starts = _until(data.test, user[first], earlier[first])
     if signals.slates is None:
-        simulated = _wandered(model, starts, longest, rng)
+        simulated = _wandered(cast(RoamingUsers, users), starts, longest, rng)
     else:
         pool = _pool(cast(Slates, data.signals["fitting"].slates))
         if not len(pool):
@@ -121,10 +129,12 @@ def _pool(slates: Slates) -> I64:
     return taken(slates, np.flatnonzero(slates.sizes == size)).items.reshape(-1, size)
 
 
-def _wandered(users: UserModel, starts: Histories, longest: int, rng: np.random.Generator) -> I64:
+def _wandered(
+    users: RoamingUsers, starts: Histories, longest: int, rng: np.random.Generator
+) -> I64:
     """Events until each user leaves, shape (starts,)."""
     slots = len(starts)
-    sessions = cast(WanderingSessions, users.open(slots, 1, Assumptions()))
+    sessions = users.roam(slots)
     sessions.start(np.arange(slots), starts)
     steps, going = np.zeros(slots, np.int64), np.arange(slots)
     # A user who consumed the whole catalogue has nothing to go on with.

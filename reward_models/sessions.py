@@ -37,14 +37,26 @@ class BertSessions:
     Of a slate, the choice follows from the state that the last event left; only the chosen
     item is then asked for its feedback, and only it enters the history. So each user costs two
     tokens at any slate size, and one who chooses nothing costs none.
+
+    Args:
+        users: Who live.
+        slots: Sessions.
+        slate_size: Items shown at a step.
+        assumptions: What is assumed of the users.
+        free: Whether they run freely (`wander`): their choice is tilted then (`ChoiceTilt`).
     """
 
     def __init__(
-        self, users: BertUserModel, slots: int, slate_size: int, assumptions: Assumptions
+        self,
+        users: BertUserModel,
+        slots: int,
+        slate_size: int,
+        assumptions: Assumptions,
+        free: bool = False,
     ) -> None:
         self.assumptions, self.learned = assumptions, users.learned
-        self._stated = assumptions.stated
-        self.engine = users.engine(assumptions.popularity_discount)
+        self._stated, self._free = assumptions.stated, free
+        self.engine = users.engine(assumptions.popularity_discount, free)
         self._users, self._slate_size = users, slate_size
         self.states = self.engine.new_states(slots)
         self._rewards = users.scale.scaled
@@ -60,7 +72,7 @@ class BertSessions:
         if len(slots):
             rows = self._tensor(slots)
             with one_thread(rows.device, len(slots)):
-                memo = self._users.start_memo(self.assumptions.popularity_discount)
+                memo = self._users.start_memo(self.assumptions.popularity_discount, self._free)
                 memo.begin(self.states, rows, histories)
 
     @torch.inference_mode()

@@ -4,6 +4,11 @@ A next-item model that was fitted to real histories meets its own ones in simula
 errors feed on themselves: what is too popular is followed by what is too popular. The choice is
 therefore tilted, P(a | h) exp(weights . features(a, h)) up to a constant, so that the mean
 features of free-running histories are those of real ones (a maximum-entropy tilt, Jaynes 1957).
+
+Who is recommended to does not run freely, and is not tilted: the tilt costs accuracy in any one
+state. Of the three items that it finds likeliest after 8 events of movielens' unseen users, these
+met .49 and .47 later (two halves), untilted .55 and .51; and a policy that had learned in tilted
+users earned 0.6 less in judges of other users.
 """
 
 from __future__ import annotations

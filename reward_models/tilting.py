@@ -14,7 +14,6 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.quality_data import FIRST_EVENT
 from audience.reward_models.simulation import LONGEST
-from audience.reward_models.users import Assumptions
 
 SLOTS = 120
 """Users who run at a time. One who is done makes room for the next, so that every step sees all
@@ -103,7 +102,7 @@ class _Runs:
     ) -> None:
         self.real, self.rng = real, rng
         self.features = _real_features(users, real)
-        self.sessions = users.open(slots, 1, Assumptions())
+        self.sessions = users.roam(slots)
         self.queue = rng.permutation(len(real))
         self.who, self.queue = self.queue[:slots], self.queue[slots:]
         self.place = np.full(slots, FIRST_EVENT)

@@ -41,7 +41,8 @@ def fit_witness(data: FitData, settings: FitSettings, order: str, number: int) -
     drawn = dataclasses.replace(
         settings, seed=1_000_003 * (number + 1) + settings.seed, features="no"
     )
-    users, _ = BertFit(drawn, order, device, work, False, PRESETS[settings.preset])(own, vectors)
+    size = dataclasses.replace(PRESETS[settings.preset], tilt_passes=0)  # nobody runs freely
+    users, _ = BertFit(drawn, order, device, work, False, size)(own, vectors)
     known = {key: value for key, value in dataclasses.asdict(settings).items() if key != "out"}
     users.card = {"witness": number, "share": SHARE, "settings": known | {"order": order}}
     users.save_pretrained(work / "users")

@@ -123,7 +123,7 @@ def test_a_changed_event_leaves_all_earlier_outputs_bit_same(
 def test_sessions_say_what_the_whole_block_says(model: BehaviourModel) -> None:
     histories = random_histories(5, WINDOW, seed=3)
     feedback, utilities = outputs(model, histories)
-    engine = BehaviourEngine(model, tilted=False)
+    engine = BehaviourEngine(model)
     states, rows = engine.new_states(5), torch.arange(5)
     items = torch.from_numpy(histories.items.reshape(5, WINDOW))
     levels = torch.from_numpy(histories.levels.reshape(5, WINDOW))
@@ -291,7 +291,7 @@ def test_who_asks_and_what_they_wrote_matter() -> None:
 def test_encoded_anew_simulated_events_have_no_notes() -> None:
     model = made("time", names=True)
     histories = random_histories(5, 2 * WINDOW, seed=9)
-    engine = BehaviourEngine(model, tilted=False)
+    engine = BehaviourEngine(model)
     kept, anew, rows = engine.new_states(5), engine.new_states(5), torch.arange(5)
     real = np.full(5, 4)  # all later events are simulated, though with items once written about
     with torch.inference_mode():

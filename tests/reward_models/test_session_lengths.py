@@ -73,6 +73,9 @@ class Counting:
         self.steps, self.size = np.zeros(slots, np.int64), slate_size
         return self
 
+    def roam(self, slots: int) -> Counting:
+        return self.open(slots, 1, None)
+
     def start(self, slots: I64, histories: Histories) -> None:
         ends = zip(histories.offsets[:-1], histories.offsets[1:], strict=True)
         self.starts_seen = [histories.items[a:b].tolist() for a, b in ends]

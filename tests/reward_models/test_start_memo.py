@@ -17,7 +17,7 @@ from audience.reward_models.user_statistics import OF_EVENTS
 
 @pytest.fixture
 def engine(planted_users: BertUserModel) -> BehaviourEngine:
-    return BehaviourEngine(planted_users.model)
+    return BehaviourEngine(planted_users.model, tilted=True)
 
 
 def same(one: UserStates, other: UserStates, rows: torch.Tensor) -> None:

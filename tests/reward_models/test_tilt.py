@@ -12,6 +12,7 @@ from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.sessions import BertSessions
 from audience.reward_models.tilt import NEARNESS, OF_ITEM, OF_USER, PAIRS, ChoiceTilt
 from audience.reward_models.tilting import _Runs, fit_tilt
 from audience.reward_models.users import DRAWS, POPULATIONS, Assumptions
@@ -104,6 +105,24 @@ def test_the_tilt_adds_the_weighted_features_to_the_utilities(planted_users: Ber
     torch.testing.assert_close(
         difference, constant * left, atol=1e-4, rtol=0
     )  # but for the normaliser
+
+
+def test_who_is_recommended_to_is_not_tilted(planted_users: BertUserModel) -> None:
+    """Answers to slates are those of the tower, and only who runs freely is tilted."""
+    users = own_copy(planted_users, np.linspace(1, 5, 40))
+    starts, rows = users.starts("test").take(np.arange(3)), torch.arange(3)
+
+    def said(sessions: BertSessions) -> torch.Tensor:
+        sessions.start(np.arange(3), starts)
+        with torch.inference_mode():
+            return sessions.engine.utilities(sessions.states, rows)
+
+    users.model.tilt.weights.zero_()
+    plain = said(users.open(3, 1, Assumptions())), said(users.roam(3))
+    torch.testing.assert_close(*plain)
+    users.model.tilt.weights.fill_(0.5)
+    assert torch.equal(said(users.open(3, 1, Assumptions())), plain[0])
+    assert not torch.allclose(said(users.roam(3)), plain[0], atol=0.1)
 
 
 def test_what_the_tilt_knows_of_a_user(planted_users: BertUserModel) -> None:

@@ -16,7 +16,7 @@ from audience.reward_models.fit_data import FitData
 from audience.reward_models.histories import Histories
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.metrics import auc
-from audience.reward_models.users import POPULATIONS, Assumptions
+from audience.reward_models.users import POPULATIONS
 
 ITEMS = 24
 WINDOW = 16
@@ -116,8 +116,8 @@ def test_loaded_users_keep_the_features_of_their_starts(
 
 def test_sessions_know_whose_they_are(users: BertUserModel) -> None:
     starts = users.starts("test").take(np.arange(4))
-    about, assumptions = users.model.about, Assumptions()
-    sessions = users.open(4, 1, assumptions)
+    about = users.model.about
+    sessions = users.roam(4)
     sessions.start(np.arange(4), starts)
     wanted = about.contexts_of(about.rows(starts.users))
     assert wanted.any(1).all()

@@ -19,7 +19,7 @@ from audience.reward_models.fit_settings import PRESETS, FitSettings
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.metrics import auc
 from audience.reward_models.text_encoders import text_encoder
-from audience.reward_models.users import POPULATIONS, START_EVENTS, Assumptions
+from audience.reward_models.users import POPULATIONS, START_EVENTS
 
 ITEMS, EVENTS = 40, 14
 
@@ -148,7 +148,7 @@ def test_free_running_users_write_nothing(users: BertUserModel, data: FitData) -
     starts = data.histories["test"].first(4)  # real names: what they wrote later must not count
     simulated = users.simulate(starts, np.full(len(starts), 24), seed=0)
     assert (simulated.lengths == 24).all()
-    sessions = users.open(len(starts), 1, Assumptions())
+    sessions = users.roam(len(starts))
     sessions.start(np.arange(len(starts)), starts)
     before = sessions.states.note_sum.clone(), sessions.states.note_last.clone()
     assert before[0].any()
