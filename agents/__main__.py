@@ -14,6 +14,7 @@ from rich.table import Table
 
 from audience.agents.training import seeds_of, train
 from audience.agents.training_settings import SCRIPTED, TrainSettings
+from audience.reward_models.mixed import mixed
 from audience.reward_models.users import UserModel, load_users
 
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train an agent in a fitted user model; see `audience-train --help`."""
     try:
         settings = tyro.cli(TrainSettings, args=arguments, prog="audience-train")
-        users = _users(settings.users)
+        users = _users(settings)
         worlds = _worlds(settings)
         runs = [train(users, one, **worlds) for one in seeds_of(settings)]
     except ValueError as error:  # a broken rule, in words; anything else deserves its traceback
@@ -29,12 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
     _show(runs, settings, users)
 
 
-def _users(name: str) -> UserModel:
-    if name != SCRIPTED or Path(name).exists():
-        return load_users(name)
-    from audience.envs.scripted import scripted_users
+def _users(settings: TrainSettings) -> UserModel:
+    """The users that are trained in."""
+    if settings.users == SCRIPTED and not Path(SCRIPTED).exists():
+        from audience.envs.scripted import scripted_users
 
-    return scripted_users()
+        return scripted_users()
+    partners = [name.strip() for name in (settings.partners or "").split(",") if name.strip()]
+    return mixed([load_users(name) for name in (settings.users, *partners)])
 
 
 def _worlds(settings: TrainSettings) -> dict[str, Any]:

@@ -21,6 +21,11 @@ class TrainSettings:
     """Directory of the fitted user model (from audience-fit), or "scripted" for closed-form users
     whose best policy is known."""
 
+    partners: str | None = None
+    """Directories of further user models of the same log (such as audience-fit --kind boosted),
+    separated by commas: the users of the training live in turn in each of all, so that what only
+    one of them believes does not pay."""
+
     out: str = "runs/agent"
     """Directory for the model, its figures and the TensorBoard files."""
 

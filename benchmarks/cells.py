@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -86,8 +87,8 @@ class Pool:
 def making(settings: CompareSettings) -> Iterator[list[Cell]]:
     """The waves in which all is made, and meets the users: what takes longest comes first."""
     seeds = range(settings.budget.seeds)
-    inner = (HALF, settings.inner_judge)
-    judges = [inner, *((OTHER, kind) for kind in JUDGES)]
+    own = [settings.inner_judge] + ([] if settings.partner is None else [settings.partner])
+    judges = [*((HALF, kind) for kind in own), *((OTHER, kind) for kind in JUDGES)]
     yield [
         *(Cell(seed, "users") for seed in seeds),
         *(Cell(seed, "judge", of) for seed in seeds for of in judges),
@@ -174,9 +175,25 @@ _runner: _Runner | None = None
 def _begin(settings: CompareSettings, record: dict[str, Any], began: float) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     global _runner
     _runner = _Runner(settings, record, began)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent has, however that ended.
+
+    Else the cells of a comparison that was killed would go on, and write beside those of the next.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(cell: Cell) -> None:

@@ -150,7 +150,8 @@ class _Run:
         self._masked.append(stages.masked())
         roster = {name: ROSTER[name] for name in self._outcomes}
         inputs = getattr(stages.worlds.simulator, "inputs", ())
-        self._kin = {kind: kin_of(kind, roster, inputs) for kind in JUDGES}
+        partners = [] if self._settings.partner is None else [self._settings.partner]
+        self._kin = {kind: kin_of(kind, roster, inputs, partners) for kind in JUDGES}
         self._write()
 
     def concluded(self) -> dict[str, Any]:
@@ -267,6 +268,15 @@ def _checked(data: FitData, settings: CompareSettings) -> FitData:
     if settings.inner_judge not in JUDGES:
         raise ValueError(
             f"inner_judge must be one of {', '.join(JUDGES)}, got {settings.inner_judge!r}"
+        )
+    if settings.partner is not None and settings.partner not in JUDGES:
+        raise ValueError(
+            f"partner must be one of {', '.join(JUDGES)}, or None, got {settings.partner!r}"
+        )
+    if settings.partner == settings.inner_judge:
+        raise ValueError(
+            f"inner_judge must be of another class than the partner that agents learn in, got "
+            f"{settings.partner!r} for both; give another partner, or None"
         )
     halves(data.histories["validation"], len(data.catalogue), seed=0)
     return data

@@ -74,7 +74,9 @@ def competences(
     return found
 
 
-def kin_of(kind: str, roster: Mapping[str, Entry], inputs: Sequence[str]) -> list[str]:
+def kin_of(
+    kind: str, roster: Mapping[str, Entry], inputs: Sequence[str], partners: Sequence[str] = ()
+) -> list[str]:
     """The agents that a judge's class may favour.
 
     Args:
@@ -82,13 +84,15 @@ def kin_of(kind: str, roster: Mapping[str, Entry], inputs: Sequence[str]) -> lis
         roster: The agents compared.
         inputs: What the simulator takes in, by the names that judges call their kin by; it is
             inside every agent that learned or plans in the simulator.
+        partners: Classes of the other users that agents learned in.
     """
     own = {kind, *JUDGES[kind].kin}
-    return [
-        name
-        for name, entry in roster.items()
-        if own & {*entry.scorers, *(inputs if entry.simulates else ())}
-    ]
+
+    def inside(entry: Entry) -> set[str]:
+        learned = partners if entry.kind == "rl" and not entry.alone else ()
+        return {*entry.scorers, *(inputs if entry.simulates else ()), *learned}
+
+    return [name for name, entry in roster.items() if own & inside(entry)]
 
 
 def summary(

@@ -115,6 +115,7 @@ COMMAND = (
     "slate_size",
     "step_limit",
     "assumptions",
+    "partner",
     "inner_judge",
     "encoder",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from audience.agents.baselines import BASELINES as KINDS
 from audience.agents.greedy import ChoiceAgent, GreedyAgent, ScoringUsers
 from audience.agents.trials import Trials
 from audience.reward_models.histories import Histories
+from audience.reward_models.mixed import mixed
 from audience.reward_models.users import UserModel
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class World:
         checked: The same users with witnesses, who say where choice and feedback are not known;
             by a call, for witnesses are fitted only where they are asked for. None: there are
             none, and the users' own ensemble has to do.
+        partners: User models of other classes of half A, in which agents learn and are tuned in
+            turn with the simulator.
     """
 
     users: UserModel
@@ -54,6 +57,12 @@ class World:
     inner_judge: UserModel | None = None
     replay: UserModel | None = None
     checked: Callable[[float], UserModel] | None = None
+    partners: Sequence[UserModel] = ()
+
+    @property
+    def learned_in(self) -> UserModel:
+        """The simulator and its partners in one population."""
+        return mixed([self.users, *self.partners])
 
     def directory(self, name: str) -> Path:
         """Where a trained agent lies."""
@@ -76,6 +85,7 @@ class Entry:
         member: The member of the simulator's ensemble that alone is its simulator; None: all.
         witnesses: Whether it asks witnesses, who have to be fitted.
         cures: The agent whose exploits it is to do without.
+        alone: Whether it learned in the simulator alone, without partners.
     """
 
     kind: Kind
@@ -86,6 +96,7 @@ class Entry:
     member: int | None = None
     witnesses: bool = False
     cures: str | None = None
+    alone: bool = False
 
     def simulator(self, users: UserModel) -> UserModel:
         """The users that it is made in: one of the ensemble's members alone, or all of them."""
@@ -129,7 +140,7 @@ def _tuned(name: str) -> Callable[[World], Agent]:
             users.scale,
             training.slate_size,
             training.seed,
-            Trials(users, steps, training.env_kwargs, training.seed),
+            Trials(world.learned_in, steps, training.env_kwargs, training.seed),
             **text,
         )
         return agent
@@ -162,6 +173,7 @@ def _rl(
     warm: bool = False,
     longer: int = 1,
     checked: bool = False,
+    alone: bool = False,
     **changes: Any,
 ) -> Callable[[World], Agent | BaseAlgorithm]:
     """An RL agent.
@@ -173,6 +185,7 @@ def _rl(
         longer: How many times the steps of the others it is trained for.
         checked: Whether witnesses say what is not known of the users. What it imitates, if
             anything, does not ask them.
+        alone: Whether it learns in the simulator alone, without partners.
         **changes: Other settings of the training.
     """
 
@@ -180,7 +193,9 @@ def _rl(
         from audience.agents.trained import load_agent_of  # torch only where needed
 
         chosen, steps = dict(changes), world.training.steps
-        users = _checked(world, 0.0) if checked else world.users
+        users = world.users if alone else world.learned_in
+        if checked:
+            users = _checked(world, 0.0)
         if warm and isinstance(users, ScoringUsers):
             imitated = min(WARM_STEPS, -(-steps // 1000))
             chosen |= {"warm_start": "greedy", "warm_start_steps": imitated}
@@ -235,14 +250,18 @@ ROSTER: dict[str, Entry] = {
     "greedy": Entry("reference", _greedy, model=True),
     "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True, cures="greedy"),
     "ppo": Entry("rl", _rl("ppo", "ppo", warm=True)),
+    "ppo_alone": Entry("rl", _rl("ppo_alone", "ppo", warm=True, alone=True), alone=True),
     "ppo_cold": Entry("rl", _rl("ppo_cold", "ppo")),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", warm=True, item_text=False)),
-    "ppo_exploit": Entry("rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG), member=0),
+    "ppo_exploit": Entry(
+        "rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG, alone=True), member=0, alone=True
+    ),
     "ppo_pessimism": Entry(
         "rl",
         _rl("ppo_pessimism", "ppo", warm=True, longer=LONG, checked=True, pessimism=PESSIMISM),
         witnesses=True,
         cures="ppo_exploit",
+        alone=True,
     ),
     "maskable_ppo": Entry("rl", _rl("maskable_ppo", "maskable_ppo", warm=True)),
     "a2c": Entry("rl", _rl("a2c", "a2c", warm=True)),
@@ -253,10 +272,11 @@ ROSTER: dict[str, Entry] = {
 }
 """Every agent by name, in the order in which they are run: the cheap ones first. `followers` and
 `choice` are the sequential models. What has probabilities begins with what greedy on the simulator
-does, but for `ppo_cold`; `ppo_ids` is PPO without the items' texts. `ppo_exploit` is made to live
-off the simulator's errors: its simulator is one member of the ensemble, whom no other checks, and
-it is trained for long; `ppo_pessimism` as long, by all of them, but what witnesses disagree on
-counts less. `greedy` lives off errors without any training; `greedy_pessimism` is its cure."""
+does, but for `ppo_cold`; `ppo_ids` is PPO without the items' texts, `ppo_alone` PPO that learns in
+the simulator alone, without a partner. `ppo_exploit` is made to live off the simulator's errors:
+its simulator is one member of the ensemble, whom no other checks, and it is trained for long;
+`ppo_pessimism` as long, by all of them, but what witnesses disagree on counts less. `greedy` lives
+off errors without any training; `greedy_pessimism` is its cure."""
 
 FULL = (
     "random,popularity,mean_feedback,item_knn,user_knn,text_knn,explicit_als,als,bpr,ease,"

@@ -151,8 +151,13 @@ class CompareSettings:
     assumptions: Assumptions = field(default_factory=Assumptions)
     """What the log could not teach about the users."""
 
-    inner_judge: str = "boosted"
-    """Class of the judge inside half A in which champions are picked and trainings are watched."""
+    partner: str | None = "boosted"
+    """Class of a second user model of half A (als or boosted), in which agents learn and are tuned
+    beside the simulator: what only one of the two believes does not pay. None: there is none."""
+
+    inner_judge: str = "als"
+    """Class of the judge inside half A in which champions are picked and trainings are watched:
+    another one than the partner's."""
 
     encoder: str | None = None
     """Encoder of item text, as `audience-fit` takes it; by default bert+tfidf."""

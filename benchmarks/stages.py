@@ -238,6 +238,7 @@ class Stages:
             inner_judge=self.worlds.inner_judge,
             replay=replay if replay and len(replay.starts("validation")) else None,
             checked=self.worlds.checked,
+            partners=self.worlds.partners,
         )
 
     def agent(self, name: str) -> Any:
@@ -293,8 +294,9 @@ class Stages:
 
     @property
     def _of_simulator(self) -> dict[str, Any]:
-        """What all that is made in the simulator depends on."""
-        return {**self._record, "users": self.worlds.digest(SIMULATOR)}
+        """What all that is made in the simulator and its partners depends on."""
+        found = {"users": self.worlds.digest(SIMULATOR), "partners": self.worlds.partner_digests}
+        return {**self._record, **found}
 
     def _once(self, file: str, record: dict[str, Any], make: Callable[[], Any]) -> Any:
         """What `make` gives, or gave under the same record."""

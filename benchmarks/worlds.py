@@ -101,9 +101,12 @@ class Worlds:
         fitted_at = self.out / "users"
         if world != SIMULATOR:
             fitted_at = self._of_judge(*self._kind_of(world))
-        if fitted_at not in self._digests:  # they stay as they are once they are fitted
-            self._digests[fitted_at] = digest_of(fitted_at)
-        return self._digests[fitted_at]
+        return self._digest_of(fitted_at)
+
+    @property
+    def partner_digests(self) -> list[str | None]:
+        """Hash of each of the `partners`."""
+        return [self._digest_of(self._of_judge(HALF, one.kind)) for one in self.partners]
 
     @cached_property
     def simulator(self) -> UserModel:
@@ -173,6 +176,11 @@ class Worlds:
         return found
 
     @property
+    def partners(self) -> list[Judge]:
+        """Whom agents learn in beside the simulator."""
+        return [] if self.settings.partner is None else [self.judge(HALF, self.settings.partner)]
+
+    @property
     def inner_judge(self) -> Judge:
         """The judge inside the simulator's half."""
         return self.judge(HALF, self.settings.inner_judge)
@@ -215,13 +223,19 @@ class Worlds:
             self.__dict__.pop(name, None)
         self._judges.clear()
 
+    def _digest_of(self, directory: Path) -> str | None:
+        if directory not in self._digests:  # they stay as they are once they are fitted
+            self._digests[directory] = digest_of(directory)
+        return self._digests[directory]
+
     def _kind_of(self, world: str) -> tuple[Half, str]:
         if world == INNER:
             return HALF, self.settings.inner_judge
         return OTHER, world.removeprefix(JUDGE)
 
     def _of_judge(self, half: Half, kind: str) -> Path:
-        return self.out / ("inner-judge" if half == HALF else "judges") / kind
+        own = "partner" if kind == self.settings.partner else "inner-judge"
+        return self.out / (own if half == HALF else "judges") / kind
 
 
 def digest_of(path: Path) -> str | None:

@@ -8,6 +8,7 @@ What the text of items says of them is read off TF-IDF, not off the tower's BERT
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -160,6 +161,14 @@ class Judge:
         return JudgeSessions(self, slots, assumptions, outside)
 
     # What agents and measures ask
+
+    @property
+    def card(self) -> dict[str, str]:
+        """Its class, and a hash of what it consists of."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in self.choice.arrays().values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return {"kind": self.kind, "digest": digest.hexdigest()}
 
     @property
     def text_vectors(self) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from audience.agents.evaluation import evaluate
 from audience.agents.training import policy_arguments, train
 from audience.agents.training_settings import TrainSettings
 from audience.reward_models import users as users_module
+from audience.reward_models.mixed import MixedUsers
 
 SMALL: dict[str, Any] = {"steps": 600, "num_envs": 12, "evaluations": 2, "device": "cpu"}
 
@@ -164,6 +165,22 @@ def test_the_program_trains_and_shows_a_table(
     # What only shows later ends with the same kind of line.
     with pytest.raises(SystemExit, match="steps was 300 and is now 301"):
         program.main([*command, "--assumptions.acceptance", "0.6", "--steps", "301"])
+
+
+def test_users_and_their_partners_are_one_population(
+    tiny_users: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(path: str) -> Any:
+        loaded.append(path)
+        return tiny_users
+
+    monkeypatch.setattr(program, "load_users", load)
+    assert program._users(TrainSettings(users="a")) is tiny_users
+    users = program._users(TrainSettings(users="a", partners="b, c"))
+    assert isinstance(users, MixedUsers) and len(users.models) == 3
+    assert loaded == ["a", "a", "b", "c"]
 
 
 @pytest.mark.slow

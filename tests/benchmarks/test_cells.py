@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from audience.benchmarks.cells import THREADS, Cell, Pool, making, turning
 from audience.benchmarks.settings import CompareSettings
@@ -11,10 +15,11 @@ from audience.reward_models.judges import JUDGES
 
 
 def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
-    settings = CompareSettings(agents="random,ease,greedy,ppo", seeds=2, inner_judge="als")
+    settings = CompareSettings(agents="random,ease,greedy,ppo", seeds=2)
     fits, agents, checks = making(settings)
     assert fits[:2] == [Cell(0, "users"), Cell(1, "users")]
-    judges = [("a", "als"), *(("b", kind) for kind in JUDGES)]
+    own = [("a", "als"), ("a", "boosted")]  # the inner judge and the partner
+    judges = [*own, *(("b", kind) for kind in JUDGES)]
     assert fits[2:] == [Cell(seed, "judge", of) for seed in (0, 1) for of in judges]
     assert [(cell.seed, *cell.of) for cell in agents] == [
         (0, "ppo"),
@@ -27,6 +32,8 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
         (1, "ease"),
     ]
     assert {cell.kind for cell in checks} == {"competence", "masked"} and len(checks) == 4
+    lonely = next(making(CompareSettings(agents="ppo", seeds=1, partner=None)))
+    assert Cell(0, "judge", ("a", "boosted")) not in lonely
     grid = turning(settings, ("ppo", "ease"), rows=7)
     assert len(set(grid)) == len(grid) == 2 * len(JUDGES) * 2 * 7
     assert Cell(1, "grid", ("ease", "judge_als", 6)) in grid
@@ -47,6 +54,45 @@ def test_without_processes_all_is_left_to_whoever_asks() -> None:
     pool.run([Cell(0, "users")])  # would fit for minutes
     pool.close()
     assert {name: os.environ.get(name) for name in THREADS} == before
+
+
+PARENT = """
+import multiprocessing, sys, time
+from audience.benchmarks.cells import end_with_parent
+
+def work(began):
+    end_with_parent()
+    began.set()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    began = context.Event()
+    child = context.Process(target=work, args=(began,))
+    child.start()
+    began.wait()
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_comparison_leaves_no_process_behind(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        os.kill(child, 0)  # it is there
+        parent.kill()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    raise AssertionError("the child outlived its parent by ten seconds")
 
 
 def test_by_default_a_cell_runs_on_each_core() -> None:

@@ -27,6 +27,9 @@ def test_kin_by_scorer_and_by_the_simulators_inputs(monkeypatch: pytest.MonkeyPa
     assert {"ppo", "a2c", "greedy", "choice"} <= through
     assert not {"popularity", "bpr", "text_knn", "random", "linucb"} & through
     assert "ppo" not in kin_of("als", ROSTER, ("followers",))
+    # A judge is kin of who learned in users of its class.
+    learned = set(kin_of("boosted", ROSTER, (), ["boosted"]))
+    assert {"ppo", "a2c", "dqn"} <= learned and not {"ppo_alone", "greedy", "ease"} & learned
 
 
 def found(competent: bool) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audience import agents
 from audience.agents.baselines import BASELINES, TextKNNAgent
 from audience.agents.evaluation import evaluate
 from audience.agents.training_settings import TrainSettings
 from audience.agents.tuning import TunedAgent
 from audience.benchmarks.roster import PESSIMISM, ROSTER, World
 from audience.reward_models.histories import Histories
+from audience.reward_models.mixed import MixedUsers
 
 FITTED = [name for name in ROSTER if name not in ("choice", "greedy") and name in BASELINES]
 TRAINED = ["ppo_ids", "dqn", "sac"]
@@ -79,6 +81,39 @@ def test_who_is_careful_asks_witnesses(tiny_users: Any, tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError):  # it begins with what greedy does
         ROSTER["ppo_pessimism"].make(small)
     assert asked == [PESSIMISM, 0.0]
+
+
+def test_agents_learn_and_are_tuned_in_the_partners_too(
+    tiny_users: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def train(users: Any, settings: TrainSettings, **_: Any) -> Path:
+        seen[Path(settings.out).name] = users
+        raise StopIteration
+
+    monkeypatch.setattr(agents, "train", train)
+    small = dataclasses.replace(world(tiny_users, tmp_path), partners=[tiny_users])
+    for name in ("ppo", "ppo_cold", "dqn", "ppo_alone", "ppo_exploit"):
+        with pytest.raises(StopIteration):
+            ROSTER[name].make(small)
+        assert isinstance(seen[name], MixedUsers) is not ROSTER[name].alone
+    assert ROSTER["ppo_alone"].alone and seen["ppo_alone"] is tiny_users
+
+    class Counted:
+        """The tiny users, whose blocks of sessions are counted."""
+
+        opened = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tiny_users, name)
+
+        def open(self, *arguments: Any) -> Any:
+            Counted.opened += 1
+            return tiny_users.open(*arguments)
+
+    ROSTER["followers"].make(dataclasses.replace(small, partners=[Counted()]))
+    assert Counted.opened
 
 
 def test_text_is_the_users_own(tiny_users: Any, tmp_path: Path) -> None:
