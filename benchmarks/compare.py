@@ -128,6 +128,7 @@ class _Run:
         self._competences: list[dict[str, Any]] = []
         self._masked: list[dict[str, Any] | None] = []
         self._kin: dict[str, list[str]] = {}
+        self._learned_in: list[list[str]] = []
 
     def in_half_a(self, stages: Stages) -> None:
         """Make every agent."""
@@ -150,8 +151,9 @@ class _Run:
         self._masked.append(stages.masked())
         roster = {name: ROSTER[name] for name in self._outcomes}
         inputs = getattr(stages.worlds.simulator, "inputs", ())
-        partners = [] if self._settings.partner is None else [self._settings.partner]
-        self._kin = {kind: kin_of(kind, roster, inputs, partners) for kind in JUDGES}
+        self._learned_in.append([SIMULATOR, *(one.kind for one in stages.worlds.partners)])
+        partners = {kind for kinds in self._learned_in for kind in kinds[1:]}
+        self._kin = {kind: kin_of(kind, roster, inputs, sorted(partners)) for kind in JUDGES}
         self._write()
 
     def concluded(self) -> dict[str, Any]:
@@ -218,6 +220,7 @@ class _Run:
             for outcome in self._outcomes.values()
             for world, by_seed in outcome.test.items()
         }
+        results["learned_in"] = self._learned_in
         results["no_replay"] = self._seeds[0].worlds.no_replay
         results["complete"] = complete
         write_json(Path(self._settings.out) / "results.json", results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,13 @@ from audience.benchmarks.files import read_json, write_json
 from audience.benchmarks.roster import Entry
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_competence import competence, pooled
+from audience.reward_models.judge_competence import (
+    DECIDING,
+    NAMES,
+    TOLERANCE,
+    competence,
+    pooled,
+)
 from audience.reward_models.judges import JUDGES, Judge, fit_judge, load_judge
 from audience.reward_models.quality_choice import choice_filters
 from audience.reward_models.quality_data import EventPredictions, EventPredictor, QualityData
@@ -50,6 +57,34 @@ def fitted(directory: Path, kind: str, data: QualityData, record: dict[str, Any]
     judge = fit_judge(kind, data, directory)  # type: ignore[arg-type]
     write_json(directory / NOTE, record)
     return judge
+
+
+def qualities(partner: Judge, simulator: Any, data: QualityData) -> dict[str, Any]:
+    """Whether a partner knows real validation users about as well as the simulator.
+
+    Of few users intervals are wide, so the figures themselves decide: none of the feedback's RMSE
+    and NLL and the choice's NLL may be more than TOLERANCE worse.
+
+    Args:
+        partner: Who is to be learned in beside the simulator.
+        simulator: Of the same users.
+        data: These; nothing is looked at of the test users.
+
+    Returns:
+        `learned_in`, `sentence`, and by measure how much worse the partner is, relatively.
+    """
+    validation = dataclasses.replace(data, test=data.validation, test_values=data.validation_values)
+    found = competence(partner, simulator, validation)
+    worse = {
+        NAMES[part, name]: one["worse"]
+        for part in DECIDING
+        for name, one in (found[part] or {}).items()
+        if not one["vetoes"]
+    }
+    said = ", ".join(f"{name} {100 * by:+.1f} %" for name, by in worse.items() if by is not None)
+    within = bool(worse) and all(by is not None and by <= TOLERANCE for by in worse.values())
+    sentence = f"beside the simulator on validation users: {said or 'nothing to compare'}"
+    return {"learned_in": within, "sentence": sentence, "worse": worse}
 
 
 def competences(

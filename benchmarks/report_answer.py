@@ -132,9 +132,24 @@ def _picked(results: Results) -> list[Block]:
                 "The RL agent and the collaborative filter of the verdict are those that did best "
                 "with validation users in the inner judge, which is of the simulator's half. "
                 "Neither test users nor the judges of the other half have a say.",
+                *_learned_in(results),
                 Table(["agent", "kind", "return, inner judge"], rows, names=2),
             ],
         )
+    ]
+
+
+def _learned_in(results: Results) -> list[str]:
+    """In which users the agents learned."""
+    seeds = [list(kinds) for kinds in results.get("learned_in") or []]
+    partners = sorted({kind for kinds in seeds for kind in kinds if kind != SIMULATOR})
+    if not seeds or not partners:
+        return ["Agents learned, and filters were tuned, in the simulator alone."] if seeds else []
+    count = sum(len(kinds) > 1 for kinds in seeds)
+    return [
+        "Agents learned, and filters were tuned, in the simulator and in users of class "
+        f"{' and '.join(partners)}, fitted to the same half, in turn: what only one of them "
+        f"believes does not pay ({count} of {len(seeds)} seeds)."
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audience.benchmarks.files import read_json, write_json
-from audience.benchmarks.judging import NOTE, fitted, judge_in
+from audience.benchmarks.judging import NOTE, fitted, judge_in, qualities
 from audience.benchmarks.roster import ROSTER
 from audience.benchmarks.scripted_truth import SEED, truth_of
 from audience.benchmarks.settings import CompareSettings
@@ -38,6 +38,9 @@ OTHER: Literal["b"] = "b"
 
 LEAST_REPLAYED = 5
 """Test users that a replay needs: the mean of fewer says nothing."""
+
+PARTNER = "partner.json"
+"""File of a seed that says whether agents learn in the partner."""
 
 WITNESSES = 3
 """User models that check the simulator, where an agent asks for them; each costs a fit."""
@@ -175,10 +178,25 @@ class Worlds:
             write_json(directory / NOTE, record)
         return found
 
-    @property
+    @cached_property
     def partners(self) -> list[Judge]:
-        """Whom agents learn in beside the simulator."""
-        return [] if self.settings.partner is None else [self.judge(HALF, self.settings.partner)]
+        """Whom agents learn in beside the simulator, if they know real users about as well."""
+        kind = self.settings.partner
+        if kind is None:
+            return []
+        partner = self.judge(HALF, kind)
+        if not hasattr(self.simulator, "predict_events"):
+            return [partner]  # there is nothing to compare
+        record = {key: self._record[key] for key in ("log", "versions", "seed")}
+        record |= {"kind": kind, "users": self.digest(SIMULATOR)}
+        kept = read_json(self.out / PARTNER)
+        if kept is None or kept["record"] != json.loads(json.dumps(record)):
+            kept = {"record": record, "found": qualities(partner, self.simulator, self.own_half)}
+            write_json(self.out / PARTNER, kept)
+        if kept["found"]["learned_in"]:
+            return [partner]
+        self._say(f"nobody learns in the partner {kind}: {kept['found']['sentence']}")
+        return []
 
     @property
     def inner_judge(self) -> Judge:
@@ -219,7 +237,7 @@ class Worlds:
 
     def forget(self) -> None:
         """Free the memory; whatever is asked for later is loaded again."""
-        for name in ("simulator", "witnesses", "_replayed", "own_half", "_other_half"):
+        for name in ("simulator", "partners", "witnesses", "_replayed", "own_half", "_other_half"):
             self.__dict__.pop(name, None)
         self._judges.clear()
 

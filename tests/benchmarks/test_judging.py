@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from audience.benchmarks import judging
-from audience.benchmarks.judging import kin_of, summary
+from audience.benchmarks.judging import kin_of, qualities, summary
 from audience.benchmarks.roster import ROSTER
 from audience.reward_models.inputs import INPUTS
 
@@ -63,3 +64,37 @@ def test_a_judge_is_competent_beside_every_rival() -> None:
     assert told["als"]["competence"]["ease"]["competent"]
     assert not told["als"]["competence"]["simulator"]["competent"]
     assert told["boosted"]["competent"]
+
+
+def test_a_partner_is_learned_in_where_it_knows_validation_users_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """NDCG of few users is all chance: it has no say."""
+    validation = SimpleNamespace(name="validation")
+
+    @dataclasses.dataclass
+    class Data:
+        test: Any
+        test_values: Any
+        validation: Any
+        validation_values: Any
+
+    def said(choice: float | None) -> dict[str, Any]:
+        def compared(judge: str, simulator: str, data: Data) -> dict[str, Any]:
+            assert (judge, simulator) == ("partner", "simulator") and data.test is validation
+            feedback = {"rmse": {"worse": 0.01, "vetoes": False}}
+            ranked = {"ndcg@10": {"worse": 0.9, "vetoes": True}}
+            return {
+                "feedback": feedback,
+                "choice": ranked | {"nll": {"worse": choice, "vetoes": False}},
+            }
+
+        monkeypatch.setattr(judging, "competence", compared)
+        data: Any = Data("test", None, validation, None)
+        return qualities("partner", "simulator", data)  # type: ignore[arg-type]
+
+    found = said(-0.02)
+    assert found["learned_in"] and found["sentence"].endswith(
+        "feedback RMSE +1.0 %, choice NLL -2.0 %"
+    )
+    assert not said(0.011)["learned_in"] and not said(None)["learned_in"]
