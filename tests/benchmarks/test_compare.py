@@ -119,6 +119,9 @@ def stage(
             "agents": FAST,
             "device": "cpu",
             "jobs": 0,
+            # A partner is asked for where all agents are compared: each test would fit one more.
+            "partner": None,
+            "inner_judge": "boosted",
             **wanted,
         }
     )
@@ -167,6 +170,8 @@ def test_a_comparison_of_all_agents(
         assert "replay" not in agent  # slates of two, and too few events
         assert name in shown
     assert results["complete"] is True
+    assert results["learned_in"] == [["simulator", "boosted"]]
+    assert "in turn: what only one" in (stage.out / "report.html").read_text()
     judge = results["judges"]["als"]
     assert set(judge["competence"]) == {"item_knn", "ease"} and "ease" in judge["kin"]
     verdict = results["verdict"]
@@ -222,9 +227,9 @@ def test_what_is_finished_is_reused_and_gives_the_same(
         patch.setattr(stages, "evaluate", None)  # nothing is left to be evaluated
         assert compare(stage.settings()) == first
     shown = capsys.readouterr().out
-    # The user model, four judges, five agents in three worlds, and the three of kind cf with
+    # The user model, three judges, five agents in three worlds, and the three of kind cf with
     # validation users in two.
-    assert shown.count("reused") == 1 + 4 + 15 + 6 and stage.fits == [(0, "tiny")]
+    assert shown.count("reused") == 1 + 3 + 15 + 6 and stage.fits == [(0, "tiny")]
     # More agents and seeds add to the directory.
     more = compare(stage.settings(agents=f"{FAST},als", seeds=2))
     assert stage.fits == [(0, "tiny"), (1, "tiny")]
@@ -351,7 +356,7 @@ def load_sessions_of(path: Path) -> dict[str, NDArray[Any]]:
         ({"device": "abacus"}, "device must be auto, cpu or cuda, got 'abacus'"),
         ({"inner_judge": "oracle"}, "inner_judge must be one of als, boosted.*, got 'oracle'"),
         ({"partner": "oracle"}, "partner must be one of als, boosted, or None, got 'oracle'"),
-        ({"inner_judge": "boosted"}, "inner_judge must be of another class than the partner"),
+        ({"partner": "boosted"}, "inner_judge must be of another class than the partner"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_fit(
