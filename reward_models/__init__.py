@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from audience.reward_models.errors import LogError, TextEncoderError, UserModelError
     from audience.reward_models.histories import Histories
     from audience.reward_models.log import InteractionLog
+    from audience.reward_models.mixed import MixedUsers
     from audience.reward_models.replay import ReplayUsers
     from audience.reward_models.rewards import (
         ChoiceReward,
@@ -45,6 +46,7 @@ _HOMES = {
     "InteractionLog": "log",
     "LikeReward": "rewards",
     "LogError": "errors",
+    "MixedUsers": "mixed",
     "RepetitionPenalty": "rewards",
     "ReplayUsers": "replay",
     "Reward": "rewards",
@@ -71,6 +73,7 @@ __all__ = [
     "InteractionLog",
     "LikeReward",
     "LogError",
+    "MixedUsers",
     "RepetitionPenalty",
     "ReplayUsers",
     "Reward",
