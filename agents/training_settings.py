@@ -123,6 +123,11 @@ class TrainSettings:
                 f"slate_size must be 1 with algo={self.algo!r}, whose actions are single items, "
                 f"got {self.slate_size}; ppo and a2c know slates"
             )
+        if self.partners is not None and self.users == SCRIPTED:
+            raise ValueError(
+                f"partners must be None with users={SCRIPTED!r}, who are known, got "
+                f"{self.partners!r}; name the directory of a fitted user model as users"
+            )
         if self.warm_start != "none" and not known.imitates:
             raise ValueError(
                 f"warm_start must be 'none' with algo={self.algo!r}, which has no probabilities "

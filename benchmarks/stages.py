@@ -239,6 +239,7 @@ class Stages:
             replay=replay if replay and len(replay.starts("validation")) else None,
             checked=self.worlds.checked,
             partners=self.worlds.partners,
+            told=settings.told,
         )
 
     def agent(self, name: str) -> Any:

@@ -166,8 +166,8 @@ class Judge:
     def card(self) -> dict[str, str]:
         """Its class, and a hash of what it consists of."""
         digest = hashlib.blake2b(digest_size=16)
-        for array in self.choice.arrays().values():
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in self._arrays().values():
+            digest.update(array.tobytes())
         return {"kind": self.kind, "digest": digest.hexdigest()}
 
     @property
@@ -221,14 +221,17 @@ class Judge:
         """Write into a directory, which is made where there is none."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        save_file(self._arrays(), directory / ARRAYS)
+        write_files(directory, self.kind, self._catalogue, self._scale, self._starts)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """All that it consists of."""
         parts = {"features": self.features, "levels": self.levels, "choice": self.choice}
-        arrays = {
+        return {
             f"{part}.{name}": np.ascontiguousarray(array)
             for part, of in parts.items()
             for name, array in of.arrays().items()
         }
-        save_file(arrays, directory / ARRAYS)
-        write_files(directory, self.kind, self._catalogue, self._scale, self._starts)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> Self:

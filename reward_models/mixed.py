@@ -26,12 +26,14 @@ class MixedUsers:
 
     Args:
         models: At least one; of the same items and feedback levels.
+        told: What all but the first are told where assumptions leave it to what was learned: of
+            judges, who learn nothing from slates, the log's own rates. None: the defaults.
 
     Raises:
         ValueError: There is none, or one knows other items or levels than the first.
     """
 
-    def __init__(self, models: Sequence[UserModel]) -> None:
+    def __init__(self, models: Sequence[UserModel], told: Assumptions | None = None) -> None:
         if not models:
             raise ValueError("models must be at least one user model, got none")
         first, *others = models
@@ -42,7 +44,7 @@ class MixedUsers:
                     f"models must know the same items and feedback levels, but model {number} "
                     f"knows others than the first; fit them with the same log, half and seed"
                 )
-        self.models = tuple(models)
+        self.models, self.told = tuple(models), told or Assumptions()
         self.card = {"mixed": [getattr(one, "card", None) for one in models]}
 
     def __getattr__(self, name: str) -> Any:
@@ -53,14 +55,13 @@ class MixedUsers:
     def open(self, slots: int, slate_size: int, assumptions: Assumptions) -> MixedSessions:
         """A block of `slots` sessions that are shown slates of `slate_size` items."""
         count = len(self.models)
-        own = [len(range(number, slots, count)) for number in range(count)]
-        return MixedSessions(
-            [
-                one.open(slots, slate_size, assumptions)
-                for one, slots in zip(self.models, own, strict=True)
-                if slots
-            ]
-        )
+        given = {name: value for name, value in vars(assumptions).items() if value is not None}
+        told = dataclasses.replace(self.told, **given)
+        parts: list[Sessions] = []
+        for number, one in enumerate(self.models[:slots]):
+            own = len(range(number, slots, count))
+            parts.append(one.open(own, slate_size, told if number else assumptions))
+        return MixedSessions(parts)
 
 
 class MixedSessions:
@@ -106,6 +107,6 @@ class MixedSessions:
             part.set_state(own)  # type: ignore[attr-defined]
 
 
-def mixed(models: Sequence[UserModel]) -> UserModel:
+def mixed(models: Sequence[UserModel], told: Assumptions | None = None) -> UserModel:
     """The users of all of these models in one population; of a single one, itself."""
-    return models[0] if len(models) == 1 else MixedUsers(models)
+    return models[0] if len(models) == 1 else MixedUsers(models, told)

@@ -129,6 +129,7 @@ def test_the_policy_starts_from_popularity_and_reads_text(tiny_users: Any) -> No
         ({"num_envs": -1}, "num_envs must be at least 1, got -1"),
         ({"algo": "dqn", "slate_size": 3}, "slate_size must be 1 with algo='dqn'"),
         ({"algo": "sac", "warm_start": "log"}, "warm_start must be 'none' with algo='sac'"),
+        ({"users": "scripted", "partners": "b"}, "partners must be None with users='scripted'"),
         ({"early_stop": 2}, "early_stop needs an inner_judge and evaluations"),
     ],
 )
