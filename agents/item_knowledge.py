@@ -53,7 +53,7 @@ def known_of_items(users: UserModel, text: bool) -> NDArray[np.float32] | None:
 
 
 def item_to_item_of(users: UserModel) -> ItemToItem | None:
-    """EASE and followers of the users' inputs; None without, and for more items than LARGE.
+    """EASE and what comes next, of the users' inputs; None without, and for more items than LARGE.
 
     Of many items they cover few. A user's next choice hangs on both; with the axes of
     `known_of_items` alone a policy comes near them at best.
@@ -61,7 +61,7 @@ def item_to_item_of(users: UserModel) -> ItemToItem | None:
     inputs: Any = getattr(getattr(users, "model", None), "inputs", None)
     if inputs is None or len(users.catalogue) > LARGE:
         return None
-    matrices = torch.stack([inputs.ease[0], inputs.followers[0]]).cpu()
+    matrices = torch.stack([inputs.ease[0], inputs.coming[0]]).cpu()
     floors = inputs.floors[0].cpu().clamp(min=LEAST_FLOOR)[:, None, None]
     scaled = (matrices / floors).clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
     return ItemToItem(scaled, inputs.head.cpu().numpy(), (1.0, FORGETTING))

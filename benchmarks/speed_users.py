@@ -10,11 +10,11 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.collaborative import LINEAR_ITEMS
+from audience.reward_models.coming import FLOOR
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.device import resolve_device
 from audience.reward_models.fit_settings import PRESETS, PresetName
 from audience.reward_models.histories import Histories
-from audience.reward_models.input_fitting import FLOOR
 from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS
@@ -93,7 +93,7 @@ def _randomise(model: BehaviourModel, catalogue: Catalogue) -> None:
         if buffer.is_floating_point() and not bool(buffer.any()):
             buffer.normal_(0, 0.1)
     inputs.design[..., 0] = 1.0
-    for shares in (inputs.neighbours, inputs.followers, inputs.item_facts):
+    for shares in (inputs.neighbours, inputs.company, inputs.coming, inputs.item_facts):
         shares.abs_()  # none of them is ever negative
     inputs.base += float(np.mean(STARS))
     inputs.precision.fill_(1.0)

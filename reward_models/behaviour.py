@@ -72,9 +72,9 @@ class BehaviourModel(BehaviourNetwork):
             levels: Likewise.
             length: Events in the block, shape (users,).
             earlier: Sums over the events before the block: gram (of outer products of
-                regressors), moment, levels, recent, met, ease, coming (as in `Statistics`),
-                latest (users, LATEST), items oldest first and -1 for none, opinion (users,
-                events, 2), and item_weights (users, 2 + interests, items): of a
+                regressors), moment, levels, recent, met, lately, opinion (as in `Known`), ease,
+                coming (as in `Statistics`), latest (users, LATEST), items oldest first and -1
+                for none, and item_weights (users, 2 + interests, items): of a
                 mean, of a mean of liking, of interests.
             rank: When each item is met: its place in the block, -1 before it, `window` after
                 it, a larger number never; shape (users, items), int64.

@@ -24,7 +24,8 @@ popular) is added before the logarithm is taken where sets are asked about: popu
 what EASE cannot, and leaves the top to it."""
 
 SCORES = 3
-"""Scores that utilities weigh: log-popularity, and how far EASE and followers exceed a floor."""
+"""Scores that utilities weigh: log-popularity, and how far EASE and
+what comes next exceed a floor."""
 
 INTERESTS = (0.5, 0.8, 0.95)
 """What an item vector keeps of its weight with each further event, in the user's interests of
@@ -286,7 +287,7 @@ class BehaviourNetwork(BertPreTrainedModel):
             choices: Choice vectors, shape (items, d).
             state: Shape (..., n_state).
             ease: EASE scores, shape (..., items).
-            coming: Follower scores, shape (..., items).
+            coming: Scores of what comes next, shape (..., items).
             timed: Whether the events stand in time order, shape (...), bool.
         """
         everything = bool(timed.all())

@@ -15,11 +15,12 @@ from audience.reward_models.about_users import AboutUsers, Written
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.blocks import BlockDataset, covering, overlapping
+from audience.reward_models.coming import fit_mix
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings, Size
 from audience.reward_models.histories import Histories
-from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.input_fitting import fit_inputs, set_coming
 from audience.reward_models.inputs import CollaborativeInputs
 from audience.reward_models.plainer_heads import give_way
 from audience.reward_models.quality_choice import tune_ease
@@ -203,16 +204,23 @@ def _inputs(
             factors=factors,
             seed=seed,
             vectors=vectors,
-            timed=timed,
             cold=cold,
             **tuned,
         )
 
-    own = fitted([part(np.ones(len(histories), bool))])
-    if n_folds < 2:
-        return own, own, np.zeros(len(histories), np.int64)
-    cold = np.random.default_rng([seed, 3]).random((n_folds, len(data.catalogue))) < COLD_SHARE
-    crossed = fitted([part(folds != k) for k in range(n_folds)], cold)
+    everyone = part(np.ones(len(histories), bool))
+    own = fitted([everyone])
+    others = [part(folds != k) for k in range(n_folds)] if n_folds > 1 else [everyone]
+    crossed = own
+    if n_folds > 1:
+        cold = np.random.default_rng([seed, 3]).random((n_folds, len(data.catalogue))) < COLD_SHARE
+        crossed = fitted(others, cold)
+    if timed:
+        known = [of for of, _ in others]
+        asked = [part(folds == k)[0] for k in range(n_folds)]
+        mix = fit_mix(crossed, list(zip(known, asked, strict=True)), vectors, seed)
+        set_coming(crossed, known, vectors, mix)
+        set_coming(own, [everyone[0]], vectors, mix)
     return own, crossed, folds.astype(np.int64)
 
 

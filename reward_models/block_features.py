@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from audience.reward_models.about_users import NOTE_DECAY, NOTE_PRIOR
-from audience.reward_models.collaborative import FORGETTING
-from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
+from audience.reward_models.collaborative import COMPANY_DECAY, FORGETTING
+from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs, opinions
+from audience.reward_models.query_features import LATELY
 from audience.reward_models.text_nearness import latest_axes_at_places
 from audience.reward_models.user_statistics import Known
 
 if TYPE_CHECKING:
     from audience.reward_models.behaviour import BehaviourModel
 
-OF_USERS = ("covariance", "moment", "levels", "recent", "met")
+OF_USERS = ("covariance", "moment", "levels", "recent", "met", "lately")
 """What is known of a user whatever the item: fields of `Known`."""
 
 OF_NAMES = ("context", "note_mean", "note_last")
@@ -53,6 +54,7 @@ def places_of(
     axes = inputs.design[each, items][..., -TEXT_AXES:]
     moods = torch.einsum("dts,usc->utcd", fading, recent)
     met = torch.einsum("dts,usx->utdx", fading, axes)
+    lately = torch.einsum("ts,usl->utl", fading[LATELY], onehot)
     found = _of_names(model, about, items)
     if model.config.places:
         before = inputs.design[fold[:, None], earlier["latest"].clamp(min=0)][..., -TEXT_AXES:]
@@ -64,6 +66,7 @@ def places_of(
         "levels": before_each(onehot, earlier["levels"]),
         "recent": moods + earlier["recent"][:, None] * since[:, None],
         "met": met + earlier["met"][:, None] * since[..., None],
+        "lately": lately + earlier["lately"][:, None] * since[:, LATELY, None],
         "residual": recent[..., 0],
     }
 
@@ -108,17 +111,19 @@ def event_features(
 ) -> Tensor:
     """Query features of every event of a block, shape (users, events, n_features)."""
     n, each = items.shape[1], fold[:, None].expand(items.shape)
-    plain, fading = fading_weights(n, model.level_values.new_tensor([1.0, FORGETTING]))
-    near = inputs.pairs(inputs.neighbours, fold, items, items) * plain.T  # (users, s, t)
-    opinion = torch.einsum("ust,us->ut", near, places["residual"])
+    decays = model.level_values.new_tensor([1.0, FORGETTING, COMPANY_DECAY])
+    plain, fading, late = fading_weights(n, decays)
+    near = inputs.near(fold, items, items)  # (users, s, t)
+    opinion = opinions(near, places["residual"], plain.T, late.T)
+    place = torch.arange(n, device=items.device)[:, None]
     ease = (inputs.pairs(inputs.ease, fold, items, items) * plain.T).sum(1)
-    coming = (inputs.pairs(inputs.followers, fold, items, items) * fading.T).sum(1)
+    coming = (inputs.pairs(inputs.coming, fold, items, items) * fading.T).sum(1)
     since = FORGETTING ** torch.arange(n, device=items.device)
     ease = ease + earlier["ease"].gather(1, items)
     coming = coming + earlier["coming"].gather(1, items) * since
     known = Known(
         **{name: places[name][:, :-1] for name in OF_USERS},
-        opinion=(torch.stack([opinion, near.sum(1)], -1) + earlier["opinion"])[:, :, None],
+        opinion=(opinion + moved_on(earlier["opinion"], place))[:, :, None],
         scores=torch.stack([ease, coming], -1)[:, :, None],
     )
     flags = timed[:, None].expand(items.shape)
@@ -143,21 +148,27 @@ def slate_features(
     before = (age >= 0).to(earlier["ease"].dtype)[..., None]  # (slates, events, 1)
     fading = before * FORGETTING ** age.clamp(min=0)[..., None]
     of = fold[row], items[row], asked
-    near = inputs.pairs(inputs.neighbours, *of) * before  # (slates, events, k)
-    opinion = (near * places["residual"][row][..., None]).sum(1)
+    late = before * COMPANY_DECAY ** age.clamp(min=0)[..., None]
+    opinion = opinions(inputs.near(*of), places["residual"][row], before, late)
     ease = (inputs.pairs(inputs.ease, *of) * before).sum(1)
-    coming = (inputs.pairs(inputs.followers, *of) * fading).sum(1)
+    coming = (inputs.pairs(inputs.coming, *of) * fading).sum(1)
     since = (FORGETTING**at)[:, None]
     ease = ease + earlier["ease"][row[:, None], asked]
     coming = coming + earlier["coming"][row[:, None], asked] * since
     known = Known(
         **{name: places[name][row, at] for name in OF_USERS},
-        opinion=torch.stack([opinion, near.sum(1)], -1) + shown["opinion"],
+        opinion=opinion + moved_on(shown["opinion"], at[:, None, None]),
         scores=torch.stack([ease, coming], -1),
     )
     features = inputs.query_features(known, asked, fold[row], timed[row])
     further = {name: places[name][row, at] for name in FURTHER if name in places}
     return model.asked_features(features, further, asked)
+
+
+def moved_on(opinion: Tensor, events: Tensor) -> Tensor:
+    """Opinions (..., 2 kinds) of events before a block after so many more; they broadcast."""
+    decays = opinion.new_tensor([1.0, 1.0, COMPANY_DECAY]).repeat(2)
+    return opinion * decays**events
 
 
 def choice_scores(
@@ -168,12 +179,12 @@ def choice_scores(
     inputs: CollaborativeInputs,
     at: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """EASE and follower scores before the events at these places, (users, at, items)."""
+    """Scores of EASE and what comes next, before events at these places, (users, at, items)."""
     each = fold[:, None].expand(items.shape)
     decays = model.level_values.new_tensor([1.0, FORGETTING])
     plain, fading = fading_weights(items.shape[1], decays)[:, at]  # (at, events)
     ease = plain @ inputs.linear_rows(inputs.ease, items, each) + earlier["ease"][:, None]
-    moved = fading @ inputs.linear_rows(inputs.followers, items, each)
+    moved = fading @ inputs.linear_rows(inputs.coming, items, each)
     since = (FORGETTING**at)[:, None]
     return ease, moved + earlier["coming"][:, None] * since
 

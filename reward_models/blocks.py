@@ -13,10 +13,17 @@ from torch.utils.data import Dataset
 
 from audience.reward_models.about_users import AboutUsers, note_sums
 from audience.reward_models.behaviour_network import INTERESTS
-from audience.reward_models.collaborative import FORGETTING
+from audience.reward_models.collaborative import COMPANY_DECAY, FORGETTING, SILENT
+from audience.reward_models.coming import REACH
 from audience.reward_models.histories import Histories
-from audience.reward_models.inputs import DECAYS, REACH, TEXT_AXES, CollaborativeInputs
+from audience.reward_models.inputs import (
+    DECAYS,
+    TEXT_AXES,
+    CollaborativeInputs,
+    opinions,
+)
 from audience.reward_models.log_slates import Slates
+from audience.reward_models.query_features import LATELY
 from audience.reward_models.signals import Signals, taken
 from audience.reward_models.text_nearness import LATEST
 
@@ -100,7 +107,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
         self._named = None if about is None else about.rows(histories.users)
         self._base = inputs.base.cpu().numpy()
         self._design = inputs.design.cpu().numpy()
-        self._near = inputs.neighbours.cpu().numpy()
+        self._near = inputs.neighbours.cpu().numpy(), inputs.company.cpu().numpy()
         self._place = inputs.place.cpu().numpy()
         self._std = float(inputs.unit[1])
 
@@ -163,6 +170,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
             "met": (np.array(DECAYS, np.float32)[:, None] ** age @ x[:, -TEXT_AXES:]).astype(
                 np.float32
             ),
+            "lately": self._lately(levels),
             "opinion": self._opinion(items, levels, coming, fold),
             "latest": items[::-1][:REACH],
             "level_sums": np.bincount(levels, minlength=n_levels).astype(np.float32),
@@ -177,11 +185,22 @@ class BlockDataset(Dataset[dict[str, Any]]):
         asked: NDArray[np.int64],
         fold: int,
     ) -> NDArray[np.float32]:
-        """What the asked items' neighbours among the events say, as in `Known`, (asked, 2)."""
-        row, column = self._place[asked], self._place[items]
-        near = self._near[fold, row[:, None], column] * ((row >= 0)[:, None] & (column >= 0))
-        residual = self.level_values[levels] - self._base[fold, items]
-        return np.stack([near @ residual, near.sum(1)], -1).astype(np.float32)
+        """What the asked items' neighbours among the events say, as in `Known`, (asked, 6)."""
+        row, column = self._place[items], self._place[asked]
+        known = (row >= 0)[:, None] & (column >= 0)
+        near, company = (
+            torch.from_numpy((of[fold, row[:, None], column] * known)[None]) for of in self._near
+        )
+        residual = (self.level_values[levels] - self._base[fold, items]).astype(np.float32)
+        late = (COMPANY_DECAY ** np.arange(len(items))[::-1]).astype(np.float32)
+        of_events = torch.from_numpy(residual)[None], torch.ones(1, 1, 1)
+        said = opinions((near, company), *of_events, torch.from_numpy(late)[None, :, None])
+        return said[0].numpy()
+
+    def _lately(self, levels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Decayed sum of events of each level, (levels,)."""
+        weight = DECAYS[LATELY] ** np.arange(len(levels))[::-1]
+        return np.bincount(levels, weight, len(self.level_values)).astype(np.float32)
 
     def _recent(self, residual: NDArray[np.float32]) -> NDArray[np.float32]:
         age = np.arange(len(residual))[::-1]
@@ -243,7 +262,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
 
         stacked = {
             key: torch.from_numpy(np.stack([row[key] for row in rows]))
-            for key in ("gram", "moment", "recent", "met", "item_weights", "rank")
+            for key in ("gram", "moment", "recent", "met", "lately", "item_weights", "rank")
         }
         fold = torch.tensor([row["fold"] for row in rows])
         rank = stacked.pop("rank")
@@ -286,7 +305,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
         return batch
 
     def _coming(self, latest: list[NDArray[np.int64]], fold: Tensor) -> Tensor:
-        """Follower scores from the events before the block."""
+        """Scores of what comes next from the events before the block."""
         scores = torch.zeros(len(latest), self._base.shape[1])
         filled = [i for i, items in enumerate(latest) if len(items)]
         if filled:
@@ -295,7 +314,7 @@ class BlockDataset(Dataset[dict[str, Any]]):
             ages = np.concatenate([np.arange(len(latest[i])) for i in filled])
             weight = torch.from_numpy((FORGETTING**ages).astype(np.float32))
             of = torch.from_numpy(users)
-            rows = self.inputs.linear_rows(self.inputs.followers.cpu(), items, fold[of])
+            rows = self.inputs.linear_rows(self.inputs.coming.cpu(), items, fold[of])
             scores.index_add_(0, of, rows * weight[:, None])
         return scores
 
@@ -340,8 +359,8 @@ def _shown(
     source = slates.offsets[which][:, None] + np.arange(width)
     there = np.arange(width) < sizes[:, None]
     source = np.where(there, source, 0)
-    opinions = np.zeros((*there.shape, 2), np.float32)
-    opinions[there] = opinion
+    before = np.zeros((*there.shape, 2 * len(SILENT)), np.float32)
+    before[there] = opinion
     known = np.full(len(which), UNKNOWN) if slates.ends is None else slates.ends[which]
     return {
         "row": torch.from_numpy(row),
@@ -350,6 +369,6 @@ def _shown(
         "places": torch.from_numpy(np.where(there, slates.places[source], -1)),
         "chosen": torch.from_numpy(slates.chosen[which]),
         "ends": torch.from_numpy(known.astype(np.int64)),
-        "opinion": torch.from_numpy(opinions),
+        "opinion": torch.from_numpy(before),
         "which": torch.from_numpy(which),
     }

@@ -39,7 +39,7 @@ class Choosing:
     """What a behaviour model says of choices, given the states of users.
 
     The utility of an item is linear in what is known of the item (its sides), but for how far
-    EASE and followers expect it. What a user's state mixes them by is kept with the state, as is
+    EASE and what comes expect it. What a user's state mixes them by is kept with the state, as is
     the normaliser, so that a user who chose nothing costs no more than a look at the slate.
 
     Args:
@@ -151,7 +151,7 @@ class Choosing:
             states: Of all users.
             rows: Of these.
             left: What they weigh the sides by, shape (m, sides).
-            gates: And EASE and followers, shape (m, 2).
+            gates: And EASE and what comes, shape (m, 2).
             consumed: Columns of the items that they met, the last for none, shape (m, width).
             memory: For utilities and scores, contiguous, shape (2, m or more, summed items).
         """
@@ -177,7 +177,7 @@ class Choosing:
         return bits.mul_(math.log(2))
 
     def _mixed(self, states: UserStates, rows: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Weights of `sides`, (m, sides), and of how far EASE and followers expect, (m, 2)."""
+        """Weights of `sides`, (m, sides), and of how far EASE and what comes expect, (m, 2)."""
         hidden, interests = pick(states.hidden, rows), pick(states.interests.flatten(1), rows)
         known = torch.cat([hidden, interests, seen.count.to(hidden.dtype).log1p()[:, None]], 1)
         mixed = nn.functional.linear(known, *self._mixing)
@@ -195,7 +195,7 @@ class Choosing:
         return self._tilt[1]
 
     def _mixing_of(self, model: BehaviourModel) -> tuple[Tensor, Tensor]:
-        """Weight and bias of what mixes the first sides, and EASE and followers.
+        """Weight and bias of what mixes the first sides, and EASE and what comes.
 
         Of hidden state, interests and the logarithm of the count as they are kept; what scales
         them to a state (`BehaviourModel.states`) is in the weight.

@@ -16,7 +16,7 @@ class BehaviourConfig(BertConfig):
         order: "time": the choice head says what comes next, and what is recent counts.
             "random": events are exchangeable, and the choice head says what comes at all.
         factors: Factors of the explicit ALS among the inputs, axes of the text among them.
-        linear_items: Items that EASE and followers among the inputs cover.
+        linear_items: Items that matrices of items among the inputs cover.
         choice_weight: Weight of the choice loss beside the feedback loss.
         choice_share: Share of a block's places at which the choice loss is taken in fitting:
             neighbouring places teach nearly the same, and each costs a catalogue.

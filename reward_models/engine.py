@@ -196,7 +196,10 @@ class BehaviourEngine:
         interests = pick(states.interests, rows)[:, None]
         tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
         hidden, past = ask(self.blocks, states.cache, rows, tokens)
-        return Asked(self._feedback.logits(hidden, features), features, past)
+        logits = self._feedback.logits(hidden, features)
+        if self.choosing.tilted:
+            logits = logits + self.model.tilt.levels
+        return Asked(logits, features, past)
 
     def states(self, states: UserStates, rows: Tensor) -> Tensor:
         """What choices of these rows hang on, shape (m, n_state)."""

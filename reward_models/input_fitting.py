@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -12,20 +11,17 @@ from audience.reward_models.collaborative import (
     LINEAR_ITEMS,
     ExplicitFactors,
     adjusted_cosine,
+    company_matrix,
     ease_matrix,
     explicit_als,
-    follower_matrix,
     only_items,
 )
+from audience.reward_models.coming import FLOOR, coming_matrix, mean_top
 from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import TEXT_AXES, CollaborativeInputs
 from audience.reward_models.query_features import BIAS_PRIOR, LEVEL_PRIOR
 from audience.reward_models.text_prior import level_prior, with_text_prior
-
-FLOOR = 0.02
-"""Of the mean top score of EASE or followers: what lies below is all the same, as its logarithm
-is noise."""
 
 
 def fit_inputs(
@@ -38,7 +34,6 @@ def fit_inputs(
     ease_l2: float,
     seed: int,
     vectors: NDArray[np.float32],
-    timed: bool = True,
     cold: NDArray[np.bool_] | None = None,
 ) -> CollaborativeInputs:
     """Fit one fold on each part: (histories, values of their events).
@@ -53,7 +48,6 @@ def fit_inputs(
         seed: Of the explicit ALS.
         vectors: Of the items' texts, shape (items, dim): the prior of items' factors and
             levels, and axes beside the factors.
-        timed: Whether events stand in time order; else nothing follows anything.
         cold: Items whose feedback each fold does without, shape (folds, items): of that it knows
             the text alone. Which items go together is learned of all.
     """
@@ -80,14 +74,35 @@ def fit_inputs(
         part = only_items(histories, head, n_items)
         ease = ease_matrix(part, len(head), ease_l2)
         inputs.ease[fold] = torch.from_numpy(ease)
-        inputs.floors[fold, 0] = FLOOR * _mean_top(part, ease, 1.0)
-        if timed:
-            followers = follower_matrix(part, len(head))
-            inputs.followers[fold] = torch.from_numpy(followers)
-            inputs.floors[fold, 1] = FLOOR * _mean_top(part, followers, FORGETTING)
+        inputs.floors[fold, 0] = FLOOR * mean_top(part, ease, 1.0)
 
     fits(fit, range(len(parts)))
     return inputs
+
+
+def set_coming(
+    inputs: CollaborativeInputs,
+    parts: list[Histories],
+    vectors: NDArray[np.float32],
+    mix: NDArray[np.float64],
+) -> None:
+    """Learn what comes next; where events stand in no order, nothing does.
+
+    Args:
+        inputs: Changed in place.
+        parts: Users of each fold.
+        vectors: Of the items' texts, shape (items, dim).
+        mix: Weights of kinds, as `fit_mix` finds them.
+    """
+    head = inputs.head.numpy()
+
+    def fit(fold: int) -> None:
+        part = only_items(parts[fold], head, len(vectors))
+        coming = coming_matrix(part, vectors[head], mix)
+        inputs.coming[fold] = torch.from_numpy(coming)
+        inputs.floors[fold, 1] = FLOOR * mean_top(part, coming, FORGETTING)
+
+    fits(fit, range(len(parts)))
 
 
 def _set_factors(inputs: CollaborativeInputs, fold: int, als: ExplicitFactors) -> None:
@@ -121,30 +136,7 @@ def _set_facts(
     own = np.bincount(users, residual, len(histories)) / (histories.lengths + BIAS_PRIOR)
     head = inputs.head.numpy()
     kept = inputs.place.numpy()[histories.items] >= 0
-    near = adjusted_cosine(
-        only_items(histories, head, n_items), (residual - own[users])[kept], len(head)
-    )
+    part = only_items(histories, head, n_items)
+    near = adjusted_cosine(part, (residual - own[users])[kept], len(head))
     inputs.neighbours[fold] = torch.from_numpy(near)
-
-
-def _mean_top(
-    histories: Histories, weights: NDArray[np.float32], decay: float, events: int = 512
-) -> float:
-    """Mean highest score before some events, spread evenly over the log.
-
-    Args:
-        histories: Events whose items index the weights.
-        weights: What each event adds to the score of each item, shape (items, items).
-        decay: Weight of an event against the one after it.
-        events: About how many events.
-    """
-    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
-    rows = np.flatnonzero(place > 0)
-    rows = rows[:: max(1, len(rows) // events)]
-    if not len(rows):
-        return 1.0
-    age = np.concatenate([np.arange(n) for n in place[rows]])
-    before = histories.items[np.repeat(rows, place[rows]) - 1 - age]
-    of = np.repeat(np.arange(len(rows)), place[rows])
-    history = sp.csr_matrix((decay**age, (of, before)), (len(rows), len(weights)))
-    return float((history @ weights).max(1).mean())
+    inputs.company[fold] = torch.from_numpy(company_matrix(part, len(head)))

@@ -8,13 +8,13 @@ addition.
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import torch
 from torch import Tensor, nn
 
-from audience.reward_models.collaborative import FORGETTING
+from audience.reward_models.collaborative import COMPANY_DECAY, FORGETTING
 from audience.reward_models.query_features import (
+    LATELY,
     LEAST_FLOOR,
     Scales,
     feature_count,
@@ -24,7 +24,7 @@ from audience.reward_models.query_features import (
 )
 from audience.reward_models.user_statistics import Known, Statistics, pick, put
 
-INPUTS = ("als", "ease", "item_knn", "followers")
+INPUTS = ("als", "ease", "item_knn", "followers", "text_knn")
 """What is taken in, by the names that judges call their kin by."""
 
 TEXT_AXES = 8
@@ -37,10 +37,6 @@ DECAYS = (0.5, 0.8, 0.95, 1.0)
 events, and (1) of all of them. Feedback drifts within a user's history; on held-out users the
 short memories take 2 % off the RMSE of movielens, 1 % off that of ml-100k."""
 
-REACH = 30
-"""Latest events that follower scores are summed over: older ones weigh less than 0.0001."""
-
-
 CELLS = 2**18
 """Users times items that scores are added to at a time, on a CPU: what is read and written
 several times stays in the cache (1 MB)."""
@@ -52,15 +48,16 @@ OF_FOLDS = (
     "item_levels",
     "item_facts",
     "neighbours",
+    "company",
     "ease",
-    "followers",
+    "coming",
     "floors",
 )
 """Buffers of `CollaborativeInputs` with a part for each fold."""
 
 
 class CollaborativeInputs(nn.Module):
-    """Explicit ALS, item neighbours, EASE and followers of one or several folds of users.
+    """Explicit ALS, item neighbours, EASE and what comes next, of one or several folds of users.
 
     Cross-fitting needs one fold for each part of the fitting users, fitted on the others; in
     use there is one fold, fitted on all of them. All of it is buffers.
@@ -70,7 +67,7 @@ class CollaborativeInputs(nn.Module):
         n_items: Size of the catalogue.
         n_levels: Levels of the feedback scale.
         factors: Factors of the explicit ALS, axes of the text among them.
-        linear_items: Items that neighbours, EASE and followers cover.
+        linear_items: Items that matrices of items cover.
     """
 
     base: Tensor  # (folds, items): mean + item bias
@@ -81,9 +78,10 @@ class CollaborativeInputs(nn.Module):
     item_facts: Tensor  # (folds, items, 2): spread of residuals over unit, log of events
     level_shares: Tensor  # (levels,): of all events
     neighbours: Tensor  # (folds, linear items, linear items): adjusted cosine
+    company: Tensor  # (folds, linear items, linear items): cosine of the items' users
     ease: Tensor  # (folds, linear items, linear items)
-    followers: Tensor  # (folds, linear items, linear items)
-    floors: Tensor  # (folds, 2): scores of ease and followers below it are all the same
+    coming: Tensor  # (folds, linear items, linear items): see `coming_matrix`
+    floors: Tensor  # (folds, 2): scores of ease and coming below it are all the same
     head: Tensor  # (linear items,): catalogue index of each row of the matrices
     unit: Tensor  # (2,): mean and standard deviation of feedback
     decays: Tensor  # (decays,)
@@ -104,8 +102,9 @@ class CollaborativeInputs(nn.Module):
             "item_facts": (folds, n_items, 2),
             "level_shares": (n_levels,),
             "neighbours": (folds, linear_items, linear_items),
+            "company": (folds, linear_items, linear_items),
             "ease": (folds, linear_items, linear_items),
-            "followers": (folds, linear_items, linear_items),
+            "coming": (folds, linear_items, linear_items),
             "floors": (folds, 2),
             "unit": (2,),
         }
@@ -129,7 +128,7 @@ class CollaborativeInputs(nn.Module):
         return Statistics(
             covariance=self.precision.reciprocal().diag().repeat(users, 1, 1),
             sums=new((users, k + len(self.level_shares))),
-            fading=new((users, 3 + self.axes, len(DECAYS))),
+            fading=new((users, 3 + self.axes + len(self.level_shares), len(DECAYS))),
             ease=new((users, len(self.head))),
             coming=new((users, len(self.head))),
             items=torch.zeros((users, 0), dtype=torch.int64, device=device),
@@ -157,9 +156,11 @@ class CollaborativeInputs(nn.Module):
             items: The items asked about, shape (m, q).
         """
         seen = statistics.seen(rows)
-        near = self.pairs(self.neighbours, 0, seen.items, items)  # (m, width, q)
-        used = seen.used.to(near.dtype)
-        weights = torch.stack([seen.beyond * used, used], 1)
+        place = torch.arange(seen.items.shape[1], device=rows.device)
+        age = (seen.count[:, None] - 1 - place).clamp_(min=0)
+        used = seen.used.to(self.base.dtype)
+        late = used * COMPANY_DECAY**age
+        near = self.near(0, seen.items, items)
         sums, fading = statistics.of_rows(rows)
         k = self.design.shape[2]
         return Known(
@@ -167,13 +168,14 @@ class CollaborativeInputs(nn.Module):
             sums[:, :k],
             sums[:, k:],
             fading[:, :3],
-            fading[:, 3:].transpose(1, 2),
-            torch.bmm(weights, near).transpose(1, 2),
+            fading[:, 3 : 3 + self.axes].transpose(1, 2),
+            fading[:, 3 + self.axes :, LATELY],
+            opinions(near, seen.beyond, used[..., None], late[..., None]),
             self.scores_at(statistics, rows, items),
         )
 
     def scores_at(self, statistics: Statistics, rows: Tensor, items: Tensor) -> Tensor:
-        """EASE and follower scores of items (m, q) for users (m,); (m, q, 2)."""
+        """Scores of EASE and of what comes next of items (m, q) for users (m,); (m, q, 2)."""
         place, whole = self._places(items), len(self.head) == len(self.place)
         at = place if whole else place.clamp(min=0)
         cell = torch.add(at, rows[:, None], alpha=len(self.head)).flatten()
@@ -209,16 +211,12 @@ class CollaborativeInputs(nn.Module):
         """
         each = fold[..., None].expand(items.shape) if isinstance(fold, Tensor) else fold
         of_item = item_features(self, each, items)
-        if isinstance(fold, Tensor):
-            # A fold may know what goes with an item and nothing of its feedback: in use, who
-            # knows nothing of an item's feedback has not met it at all.
-            known = dataclasses.replace(known, scores=known.scores * (of_item[..., 2:3] > 0))
         return query_features(
             known, self.design[each, items], of_item, Scales.of(self, fold), timed
         )
 
     def expected(self, ease: Tensor, coming: Tensor, fold: Tensor) -> tuple[Tensor, Tensor]:
-        """Logarithms of EASE and follower scores over their floors, at least 0.
+        """Logarithms of scores of EASE and of what comes next over their floors, at least 0.
 
         Args:
             ease: Shape (...).
@@ -231,6 +229,15 @@ class CollaborativeInputs(nn.Module):
     def covariance(self, gram: Tensor) -> Tensor:
         """Of a user's coordinates, from the sum of outer products of regressors; (..., k, k)."""
         return torch.linalg.inv(gram + self.precision.diag())
+
+    def near(self, fold: Tensor | int, events: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarity of the items met to those asked, (u, a), (u, b) to (u, a, b).
+
+        In feedback, and in who met them.
+        """
+        both = self.neighbours, self.company
+        near, company = (self.pairs(matrix, fold, events, asked) for matrix in both)
+        return near, company
 
     # Adding
 
@@ -257,7 +264,7 @@ class CollaborativeInputs(nn.Module):
         return x, x * residual[..., None], onehot, recent
 
     def linear_rows(self, matrix: Tensor, items: Tensor, fold: Tensor) -> Tensor:
-        """What each event adds to the scores of `ease` or `followers`: (...) to (..., items)."""
+        """What each event adds to the scores of `ease` or `coming`: (...) to (..., items)."""
         n_items = self.base.shape[1]
         if len(self.head) == n_items:
             return matrix[fold, items]
@@ -296,7 +303,7 @@ class CollaborativeInputs(nn.Module):
         put(statistics.covariance, rows, covariance)
         statistics.sums.index_add_(0, rows, torch.cat([moment, onehot], 1))
         fading = pick(statistics.fading, rows).mul_(self.decays)
-        fading += torch.cat([recent, x[:, -self.axes :]], 1)[..., None]
+        fading += torch.cat([recent, x[:, -self.axes :], onehot], 1)[..., None]
         put(statistics.fading, rows, fading)
         size = max(1, CELLS // len(self.head)) if rows.device.type == "cpu" else len(rows)
         if len(rows) <= size:
@@ -310,7 +317,7 @@ class CollaborativeInputs(nn.Module):
     def _add_scores(self, statistics: Statistics, rows: Tensor, items: Tensor) -> None:
         place, whole = self._places(items), len(self.head) == len(self.place)
         at = place if whole else place.clamp(min=0)
-        ease, new = self.ease[0].index_select(0, at), self.followers[0].index_select(0, at)
+        ease, new = self.ease[0].index_select(0, at), self.coming[0].index_select(0, at)
         if not whole:
             known = (place >= 0)[:, None]
             ease, new = ease.mul_(known), new.mul_(known)
@@ -336,14 +343,14 @@ class CollaborativeInputs(nn.Module):
         if items.shape[1]:
             bag = nn.functional.embedding_bag
             ease = bag(rows, self.ease[0], mode="sum", per_sample_weights=known.to(weight.dtype))
-            coming = bag(rows, self.followers[0], mode="sum", per_sample_weights=forgotten)
+            coming = bag(rows, self.coming[0], mode="sum", per_sample_weights=forgotten)
         else:
             ease = weight.new_zeros(len(items), len(self.head))
             coming = ease.clone()
         return Statistics(
             covariance=self.covariance((gram * weight[..., None, None]).sum(1)),
             sums=(torch.cat([moment, onehot], -1) * weight[..., None]).sum(1),
-            fading=torch.einsum("uwc,uwd->ucd", torch.cat([recent, axes], -1), fading),
+            fading=torch.einsum("uwc,uwd->ucd", torch.cat([recent, axes, onehot], -1), fading),
             ease=ease,
             coming=coming,
             items=items,
@@ -351,3 +358,21 @@ class CollaborativeInputs(nn.Module):
             beyond=recent[..., 0],
             count=lengths,
         )
+
+
+def opinions(near: tuple[Tensor, Tensor], residual: Tensor, past: Tensor, late: Tensor) -> Tensor:
+    """What three kinds of item neighbours say of items asked about: see `SILENT`.
+
+    Args:
+        near: As `CollaborativeInputs.near` gives it, (u, events, q) each.
+        residual: Of each event, shape (u, events).
+        past: Weights of the events, 0 where they are still to come; broadcast to (u, events, q).
+        late: The same that fade with COMPANY_DECAY.
+
+    Returns:
+        Sums of similarity times residual of each kind, and sums of similarity, (u, q, 2 kinds).
+    """
+    of_feedback, company = near
+    kinds = of_feedback * past, company.square() * past, company * late
+    sums = [torch.bmm(residual[:, None], kind)[:, 0] for kind in kinds]
+    return torch.stack(sums + [kind.sum(1) for kind in kinds], -1)

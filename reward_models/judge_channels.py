@@ -7,14 +7,18 @@ two items, fading with each further event.
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from audience.reward_models.collaborative import (
     LINEAR_ITEMS,
+    NEXT_REACH,
+    SITTING_POWER,
+    SITTING_REACH,
     ease_matrix,
     follower_matrix,
-    interaction_matrix,
+    shared_cosine_matrix,
+    text_matrix,
+    walk_matrix,
 )
 from audience.reward_models.histories import Histories
 
@@ -23,9 +27,6 @@ F64 = NDArray[np.float64]
 Channels = tuple[F32, tuple[float, ...]]
 """Weights between items, [item met, item to come], and what a history's events keep of theirs with
 each further event: a channel for each."""
-
-WALK_BETA = 0.6
-"""Power of popularity that a walk's end is divided by."""
 
 NEVER = (1.0,)
 """No forgetting."""
@@ -39,15 +40,11 @@ ALL_AND_LATELY = (1.0, 0.9)
 FOLLOWED = (0.5, 0.9)
 """What followers keep, at two paces."""
 
-NEXT_REACH, NEXT_KEPT = 3, (0.0, 0.7)
-"""Events after an item that count as next to it: sequential rules of the last event alone, and of
-the last few."""
+NEXT_KEPT = (0.0, 0.7)
+"""What is kept of what comes next to an event: of the last one alone, and of the last few."""
 
-WIDE_REACH, WIDE_KEPT = 40, (0.9,)
-"""The same of what comes in the same sitting, whatever the order in it."""
-
-WIDE_POWER = 0.5
-"""Power of the distance that what comes in a sitting is divided by."""
+SITTING_KEPT = (0.9,)
+"""What is kept of what comes in one sitting."""
 
 PRECEDED = (0.7,)
 """What predecessors keep: an item that is usually met before those of late, and was not, is
@@ -66,24 +63,12 @@ def ease_channel(events: Histories, n_items: int, l2: float) -> Channels:
 
 def cosine_channel(events: Histories, n_items: int) -> Channels:
     """Cosine of the items' users, each weighing less the more they met."""
-    met = interaction_matrix(events, n_items)
-    share = 1 / np.sqrt(np.maximum(np.asarray(met.sum(1)).ravel(), 1))
-    common = np.asarray((met.T @ (sp.diags(share) @ met)).todense())
-    size = np.sqrt(np.maximum(np.diag(common), 1e-6))
-    return _no_diagonal(common / np.outer(size, size)), ALL_AND_LATELY
+    return shared_cosine_matrix(events, n_items), ALL_AND_LATELY
 
 
 def walk_channel(events: Histories, n_items: int) -> Channels:
-    """Chance that a walk item - user - item ends at an item, over its popularity to a power.
-
-    RP3beta: Paudel et al., "Updatable, accurate, diverse, and scalable recommendations for
-    interactive applications", ACM TiiS 2016.
-    """
-    met = interaction_matrix(events, n_items)
-    common = np.maximum(np.asarray(met.sum(0)).ravel(), 1)
-    share = 1 / np.maximum(np.asarray(met.sum(1)).ravel(), 1)
-    paths = np.asarray((met.T @ (sp.diags(share) @ met)).todense(), np.float64)
-    return _no_diagonal(paths / common[:, None] / common**WALK_BETA), ALL_AND_LATELY
+    """Walks from item to user to item."""
+    return walk_matrix(events, n_items), ALL_AND_LATELY
 
 
 def order_channels(events: Histories, n_items: int) -> list[Channels]:
@@ -93,24 +78,18 @@ def order_channels(events: Histories, n_items: int) -> list[Channels]:
     better (NLL 5.119 to 5.057, NDCG@10 .150 to .155), beside EASE and texts.
     """
     followers = follower_matrix(events, n_items)
-    wide = follower_matrix(events, n_items, WIDE_REACH, WIDE_POWER)
+    sitting = follower_matrix(events, n_items, SITTING_REACH, SITTING_POWER)
     return [
         (followers, FOLLOWED),
         (np.ascontiguousarray(followers.T), PRECEDED),
         (follower_matrix(events, n_items, NEXT_REACH), NEXT_KEPT),
-        (wide, WIDE_KEPT),
+        (sitting, SITTING_KEPT),
     ]
 
 
 def text_channel(vectors: F32, head: NDArray[np.int64]) -> Channels:
     """Squared cosine of the items' texts to those met of late."""
-    return _no_diagonal(np.maximum(vectors[head] @ vectors[head].T, 0) ** 2), LATELY
-
-
-def _no_diagonal(weights: NDArray[np.floating]) -> F32:
-    """An item says nothing of itself."""
-    weights[np.diag_indices(len(weights))] = 0
-    return weights.astype(np.float32)
+    return text_matrix(vectors[head]), LATELY
 
 
 def rounded(weights: NDArray[np.floating]) -> F32:

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from audience.reward_models.collaborative import adjusted_cosine, explicit_als, interaction_matrix
+from audience.reward_models.collaborative import (
+    COMPANY_DECAY,
+    SILENT,
+    adjusted_cosine,
+    company_matrix,
+    explicit_als,
+)
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_channels import rounded
 from audience.reward_models.judge_neighbours import UserNeighbours
@@ -30,14 +36,6 @@ RECENT_PRIOR = 2.0
 
 BIAS_PRIOR = 5.0
 """Pseudo-events at 0 that a user's mean residual and its spread are shrunk by."""
-
-SILENT = np.array([1.0, 0.5, 0.5])
-"""Similarity of an item neighbour without opinion: of neighbours in feedback (what item-KNN takes
-on movielens), of neighbours in users (their cosines squared), and of those met of late."""
-
-NEAR_DECAY = 0.95
-"""What the last of them keep of their weight with each further event. Items that the same users
-met, of late above all, take .9 % off the RMSE of movielens' validation users."""
 
 TEXT_AXES = 8
 """Axes of the items' texts that a user has a taste for, beside the factors."""
@@ -131,7 +129,7 @@ class FeedbackFeatures:
             precision,
             np.array([mean, std, als.noise]),
             rounded(adjusted_cosine(histories, residual - own[users], n_items)),
-            rounded(_company(histories, n_items)),
+            rounded(company_matrix(histories, n_items)),
             UserNeighbours.fit(histories, residual, n_items, std),
         )
 
@@ -199,7 +197,7 @@ class FeedbackFeatures:
         """
         past = age >= 0
         company = self.company[item, events] * past
-        fading = company * NEAR_DECAY ** np.maximum(age, 0)
+        fading = company * COMPANY_DECAY ** np.maximum(age, 0)
         kinds = self.similarity[item, events] * past, company * company, fading
         sums = [(weight * residual).sum(-1) for weight in kinds]
         return np.stack([np.stack(sums, -1), np.stack([w.sum(-1) for w in kinds], -1)], -1)
@@ -280,14 +278,3 @@ def _earlier(each: F64, histories: Histories) -> F64:
     before = np.zeros((len(each) + 1, each.shape[1]))
     np.cumsum(each, axis=0, out=before[1:])
     return before[:-1] - np.repeat(before[histories.offsets[:-1]], histories.lengths, axis=0)
-
-
-def _company(histories: Histories, n_items: int) -> NDArray[np.float32]:
-    """Cosine of the items' users, shape (items, items), zero diagonal."""
-    met = interaction_matrix(histories, n_items)
-    common = np.asarray((met.T @ met).todense(), np.float32)
-    size = np.sqrt(np.maximum(np.diag(common), 1))
-    common /= size[:, None]
-    common /= size
-    common[np.diag_indices(n_items)] = 0
-    return common

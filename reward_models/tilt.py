@@ -1,9 +1,11 @@
-"""A tilt of the choice that keeps free-running users like real ones.
+"""A tilt of choice and feedback that keeps free-running users like real ones.
 
 A next-item model that was fitted to real histories meets its own ones in simulation, and small
 errors feed on themselves: what is too popular is followed by what is too popular. The choice is
 therefore tilted, P(a | h) exp(weights . features(a, h)) up to a constant, so that the mean
-features of free-running histories are those of real ones (a maximum-entropy tilt, Jaynes 1957).
+features of free-running histories are those of real ones (a maximum-entropy tilt, Jaynes 1957). So
+is the feedback, by level: habits feed on themselves too (half stars were given by 12 % of free
+runs of movielens' test users, and by 17 % of these).
 
 Who is recommended to does not run freely, and is not tilted: the tilt costs accuracy in any one
 state. Of the three items that it finds likeliest after 8 events of movielens' unseen users, these
@@ -74,7 +76,7 @@ _MET = (OF_ITEM.index("popular"), OF_ITEM.index("liked"), len(OF_ITEM))
 """Columns of MET among the traits of items and the feedback."""
 
 NEARNESS = 4
-"""Features beside them: nearness of the text to the last and the recent items, EASE, followers."""
+"""Features beside them: nearness of the text to the last and the recent items, EASE, what comes."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Mixing:
         table: Of the products, shape (of the user, of the item).
         last: Of nearness to the last item's text.
         recent: Of nearness to the recent ones'.
-        gates: What is added to the weights of EASE and followers, shape (2,).
+        gates: What is added to the weights of EASE and what comes, shape (2,).
     """
 
     table: Tensor
@@ -119,7 +121,7 @@ class ChoiceTilt(nn.Module):
     """See the module; weights of 0 tilt nothing.
 
     Features are the products PAIRS of a number of the user and one of the item, nearness of the
-    item's text to the last and to the recent items', and how far EASE and followers expect it.
+    item's text to the last and to the recent items', and how far EASE and what comes expect it.
 
     Args:
         n_items: Size of the catalogue.
@@ -130,6 +132,7 @@ class ChoiceTilt(nn.Module):
     given: Tensor  # (levels,): value of each level, standardised
     directions: Tensor  # (items, DIRECTIONS), of unit length
     weights: Tensor  # (len(PAIRS) + NEARNESS,)
+    levels: Tensor  # (levels,): added to the logits of the feedback
 
     def __init__(self, n_items: int, n_levels: int) -> None:
         super().__init__()
@@ -137,6 +140,7 @@ class ChoiceTilt(nn.Module):
         self.register_buffer("given", torch.zeros(n_levels))
         self.register_buffer("directions", torch.zeros(n_items, DIRECTIONS))
         self.register_buffer("weights", torch.zeros(len(PAIRS) + NEARNESS))
+        self.register_buffer("levels", torch.zeros(n_levels))
 
     def prepare(
         self,
@@ -202,7 +206,7 @@ class ChoiceTilt(nn.Module):
         Args:
             context: Of the users, m rows.
             items: Shape (m, q).
-            expected: How far EASE and followers expect them, shape (m, q, 2).
+            expected: How far EASE and what comes expect them, shape (m, q, 2).
         """
         outer = context.of_user[:, None, _USER_SIDE] * self.bases[items][..., _ITEM_SIDE]
         directions = self.directions[items]

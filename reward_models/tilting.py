@@ -1,4 +1,4 @@
-"""Fitting the tilt of the choice: free-running histories beside the real ones they begin like."""
+"""Fitting the tilt of free runs: free-running histories beside the real ones they begin like."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit_tilt(
     passes: int,
     seed: int,
 ) -> None:
-    """Fit the weights of the model's tilt in place, so that features agree in the mean.
+    """Fit the model's tilt in place, so that features, and levels of feedback, agree in the mean.
 
     Fitting users are simulated with the inputs of the folds that do not hold them. The mean of
     the weights over the second half of all steps stays.
@@ -71,20 +71,28 @@ def fit_tilt(
     slots = sum(len(run.who) for run in runs)
     events = sum(len(real.items) - FIRST_EVENT * len(real) for _, real in chosen)
     steps = passes * -(-events // slots)
-    weights = torch.zeros(len(tilt.weights))
+    weights, levels = torch.zeros(len(tilt.weights)), torch.zeros(len(tilt.levels))
     spread, late = torch.eye(len(weights)) * 0.1, torch.zeros(len(weights))
+    given = np.concatenate([real.levels for _, real in chosen])
+    shares = torch.from_numpy(np.bincount(given, minlength=len(levels)) / len(given)).float()
+    late_levels = torch.zeros(len(levels))
     for step in range(steps):
-        gap, outer = (sum(part) / slots for part in zip(*(run() for run in runs), strict=True))
+        found = (sum(part) / slots for part in zip(*(run() for run in runs), strict=True))
+        gap, outer, of_levels = found
         spread = 0.95 * spread + 0.05 * outer
         precision = spread + RIDGE * torch.eye(len(weights))
         rate = RATE / (1 + step / SLOWING)
         weights = weights + rate * torch.linalg.solve(precision, gap)
+        levels = levels + rate * of_levels / (shares * (1 - shares) + RIDGE)
         if step >= steps // 2:
             late += weights / (steps - steps // 2)
+            late_levels += levels / (steps - steps // 2)
         with torch.no_grad():
             tilt.weights.copy_(weights)
+            tilt.levels.copy_(levels)
     with torch.no_grad():
         tilt.weights.copy_(late)
+        tilt.levels.copy_(late_levels)
 
 
 class _Runs:
@@ -112,8 +120,8 @@ class _Runs:
         self.sessions.start(np.arange(slots), real.take(self.who).first(FIRST_EVENT))
 
     @torch.inference_mode()
-    def __call__(self) -> tuple[Tensor, Tensor]:
-        """Sums over the slots of real minus simulated features and of their covariance.
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the slots: real minus simulated features, their covariance, and levels.
 
         Then one free event in each slot.
         """
@@ -128,10 +136,13 @@ class _Runs:
         mean = features.mean(1)
         centred = features - mean[:, None]
         outer = torch.einsum("msf,msg->fg", centred, centred) / (SAMPLES - 1)
-        there = self.features[self.real.offsets[self.who] + self.place]
-        self.sessions.live(slots, items[:, 0].cpu().numpy(), self.rng.random(len(slots)))
+        there = self.real.offsets[self.who] + self.place
+        given = self.sessions.live(slots, items[:, 0].cpu().numpy(), self.rng.random(len(slots)))
         self.place = self.place + 1
-        return (there - mean.cpu()).sum(0), outer.cpu()
+        n_levels = len(engine.model.tilt.levels)
+        both = (np.bincount(of, minlength=n_levels) for of in (self.real.levels[there], given))
+        real, simulated = (torch.from_numpy(of).float() for of in both)
+        return (self.features[there] - mean.cpu()).sum(0), outer.cpu(), real - simulated
 
     def _relieve(self) -> None:
         """Who has run as long as the real user, or to the early end, makes room for the next."""

@@ -21,7 +21,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS, Population
 
-FORMAT = 2
+FORMAT = 3
 """Version of the directory; a directory of another one is refused."""
 
 CURE = "Fit it again with audience-fit, or name another directory."

@@ -22,7 +22,7 @@ class UserStates:
         interests: Decayed sums of the vectors of their items, shape (rows, interests, d).
         hidden: Output of each row's latest event, shape (rows, d).
         mixed: What the present state weighs the sides of items by (see `Choosing`), and how far
-            EASE and followers expect them, two numbers; and the logarithm of the sum over the
+            EASE and what comes expect them, two numbers; and the logarithm of the sum over the
             catalogue that makes its utilities probabilities; shape (rows, sides + 3).
         stale: Whether the state has changed since, shape (rows,), bool.
         names: Of the users, shape (rows,), str.

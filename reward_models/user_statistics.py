@@ -34,10 +34,11 @@ class Statistics:
             noise, shape (users, k, k).
         sums: Of regressors times (value - item base), and of events of each feedback level,
             shape (users, k + levels).
-        fading: Decayed sums of (value - item base), of 1, of its square, and of the text axes of
-            the items met, shape (users, 3 + axes, decays).
+        fading: Decayed sums of (value - item base), of 1, of its square, of the text axes of
+            the items met, and of events of each feedback level, shape (users, 3 + axes + levels,
+            decays).
         ease: EASE score of the items that EASE covers, shape (users, linear items).
-        coming: Follower score of the same, shape (users, linear items).
+        coming: Score of what comes next, of the same, shape (users, linear items).
         items: Item of each event, oldest first, left-aligned, shape (users, width), int64.
         given: Feedback level of each event, likewise.
         beyond: Value of that level less the item's base, shape (users, width).
@@ -149,9 +150,10 @@ class Known:
         recent: Decayed sums of (value - item base), of 1, and of its square, shape (..., 3,
             decays).
         met: Decayed sums of the text axes of the items met, shape (..., decays, axes).
-        opinion: Of the asked item's neighbours among the events: sums of similarity times
-            residual, and of similarity, shape (..., n, 2).
-        scores: EASE and follower score of the asked item, shape (..., n, 2).
+        lately: Decayed sum of events of each feedback level, shape (..., levels).
+        opinion: Of the asked item's neighbours among the events, by kind: sums of similarity
+            times residual, and of similarity, shape (..., n, 2 kinds).
+        scores: Scores of the asked item by EASE and by what comes next, shape (..., n, 2).
     """
 
     covariance: Tensor
@@ -159,5 +161,6 @@ class Known:
     levels: Tensor
     recent: Tensor
     met: Tensor
+    lately: Tensor
     opinion: Tensor
     scores: Tensor

@@ -7,10 +7,11 @@ import torch
 from audience.reward_models.about_users import AboutUsers
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.blocks import Block, BlockDataset, covering, overlapping
+from audience.reward_models.coming import KINDS
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
-from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.input_fitting import fit_inputs, set_coming
 from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.prediction import predict_events, predict_slates
@@ -47,6 +48,7 @@ def model(request: pytest.FixtureRequest) -> BehaviourModel:
 def made(order: str, names: bool, places: int = 0) -> BehaviourModel:
     """A model whose every parameter matters: nothing is left at zero."""
     histories = random_histories(30, 12, seed=1)
+    vectors = np.random.default_rng(3).normal(size=(N_ITEMS, 4)).astype(np.float32)
     inputs = fit_inputs(
         [(histories, LEVELS[histories.levels])],
         N_ITEMS,
@@ -55,8 +57,9 @@ def made(order: str, names: bool, places: int = 0) -> BehaviourModel:
         penalty=2.0,
         ease_l2=5.0,
         seed=0,
-        vectors=np.random.default_rng(3).normal(size=(N_ITEMS, 4)).astype(np.float32),
+        vectors=vectors,
     )
+    set_coming(inputs, [histories], vectors, np.ones(len(KINDS)))
     config = BehaviourConfig(
         hidden_size=16,
         num_hidden_layers=2,

@@ -6,10 +6,11 @@ import torch
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.block_features import event_features, places_of, slate_features
 from audience.reward_models.blocks import BlockDataset, covering
+from audience.reward_models.coming import KINDS
 from audience.reward_models.configuration import BehaviourConfig
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
-from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.input_fitting import fit_inputs, set_coming
 from audience.reward_models.inputs import TEXT_AXES
 from audience.reward_models.text_nearness import LATEST, SPANS
 
@@ -24,6 +25,7 @@ def made() -> tuple[BehaviourModel, Histories]:
             for _ in range(USERS)
         ]
     )
+    vectors = rng.normal(size=(N_ITEMS, 10)).astype(np.float32)
     inputs = fit_inputs(
         [(histories, LEVELS[histories.levels])],
         N_ITEMS,
@@ -32,8 +34,9 @@ def made() -> tuple[BehaviourModel, Histories]:
         penalty=2.0,
         ease_l2=5.0,
         seed=0,
-        vectors=rng.normal(size=(N_ITEMS, 10)).astype(np.float32),
+        vectors=vectors,
     )
+    set_coming(inputs, [histories], vectors, np.ones(len(KINDS)))
     model = BehaviourModel(
         BehaviourConfig(
             hidden_size=16,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from audience.reward_models.coming import KINDS
 from audience.reward_models.histories import Histories
-from audience.reward_models.input_fitting import fit_inputs
+from audience.reward_models.input_fitting import fit_inputs, set_coming
 from audience.reward_models.inputs import CollaborativeInputs
 
 N_ITEMS, LEVELS, COLD = 40, np.array([1.0, 2.0, 3.0]), 7
@@ -24,7 +25,8 @@ def fitted(cold: bool, given: int = 0) -> CollaborativeInputs:
     histories = Histories.from_lists(users)
     without = np.zeros((1, N_ITEMS), bool)
     without[0, COLD] = cold
-    return fit_inputs(
+    vectors = np.eye(3, dtype=np.float32)[np.arange(N_ITEMS) % 3]  # says what the level is
+    inputs = fit_inputs(
         [(histories, LEVELS[histories.levels])],
         N_ITEMS,
         LEVELS,
@@ -32,9 +34,11 @@ def fitted(cold: bool, given: int = 0) -> CollaborativeInputs:
         penalty=2.0,
         ease_l2=5.0,
         seed=0,
-        vectors=np.eye(3, dtype=np.float32)[np.arange(N_ITEMS) % 3],  # says what the level is
+        vectors=vectors,
         cold=without,
     )
+    set_coming(inputs, [histories], vectors, np.ones(len(KINDS)))
+    return inputs
 
 
 def test_an_item_without_its_feedback_is_what_its_text_says() -> None:
@@ -51,7 +55,7 @@ def test_an_item_without_its_feedback_is_what_its_text_says() -> None:
 def test_what_goes_with_an_item_is_learned_without_its_feedback() -> None:
     known, cold = fitted(cold=False), fitted(cold=True)
     assert torch.equal(known.ease, cold.ease) and known.ease[0, COLD].any()
-    assert torch.equal(known.followers, cold.followers) and known.followers[0, COLD].any()
+    assert torch.equal(known.coming, cold.coming) and known.coming[0, COLD].any()
 
 
 def test_features_of_an_item_without_its_feedback_are_those_of_one_never_met() -> None:

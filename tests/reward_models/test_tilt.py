@@ -149,6 +149,33 @@ def test_what_the_tilt_knows_of_a_user(planted_users: BertUserModel) -> None:
     assert context.recent[:, 0].tolist() == pytest.approx([1 / 3, 0.0])
 
 
+def test_users_who_give_too_much_of_a_level_are_called_back(planted_users: BertUserModel) -> None:
+    """In free runs alone: the answer to what is recommended stays as it was learned."""
+    real = sampled_histories(planted_users, seed=4)
+    wrong = own_copy(planted_users, planted_users.catalogue.mean_feedback)
+    base = wrong.model.feedback_base.linear
+    assert base is not None
+    with torch.no_grad():  # the highest level is given far too often, and nothing for sure
+        for weights in (*base.parameters(), *wrong.model.feedback_head.parameters()):
+            weights.mul_(0.3)
+        base.bias.view(-1, len(planted_users.scale))[:, -1] += 1.0
+
+    def highest(of: Histories) -> float:
+        late = np.arange(len(of.items)) % 16 >= 5
+        return float((of.levels[late] == len(planted_users.scale) - 1).mean())
+
+    def answers() -> NDArray[np.float64]:
+        items = np.tile(np.arange(40), (len(real), 1))
+        return wrong.feedback(real.first(3), items)
+
+    starts, lengths, answered = real.first(5), real.lengths, answers()
+    before = highest(wrong.simulate(starts, lengths, 9)) - highest(real)
+    fit_tilt(wrong, real, real, wrong.model.inputs, np.zeros(60, np.int64), passes=9, seed=0)
+    after = highest(wrong.simulate(starts, lengths, 9)) - highest(real)
+    assert before > 0.1 and abs(after) < before / 3
+    np.testing.assert_array_equal(answers(), answered)
+
+
 def test_every_user_runs_and_begins_like_the_real_one(planted_users: BertUserModel) -> None:
     lengths = np.random.default_rng(0).integers(6, 17, 10)
     real = Histories.from_padded(*sampled_histories(planted_users, 3, n=10).padded()[:2], lengths)
