@@ -52,19 +52,24 @@ def known_of_items(users: UserModel, text: bool) -> NDArray[np.float32] | None:
     return np.concatenate([_axes(own, TEXT), company], 1)
 
 
-def item_to_item_of(users: UserModel) -> ItemToItem | None:
+def item_to_item_of(users: UserModel, text: bool) -> ItemToItem | None:
     """EASE and what comes next, of the users' inputs; None without, and for more items than LARGE.
 
     Of many items they cover few. A user's next choice hangs on both; with the axes of
     `known_of_items` alone a policy comes near them at best.
+
+    Args:
+        users: Whose inputs.
+        text: Whether texts are read; if not, EASE alone is given, as texts are part of what comes.
     """
     inputs: Any = getattr(getattr(users, "model", None), "inputs", None)
     if inputs is None or len(users.catalogue) > LARGE:
         return None
-    matrices = torch.stack([inputs.ease[0], inputs.coming[0]]).cpu()
-    floors = inputs.floors[0].cpu().clamp(min=LEAST_FLOOR)[:, None, None]
+    kinds = 2 if text else 1
+    matrices = torch.stack([inputs.ease[0], inputs.coming[0]][:kinds]).cpu()
+    floors = inputs.floors[0, :kinds].cpu().clamp(min=LEAST_FLOOR)[:, None, None]
     scaled = (matrices / floors).clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
-    return ItemToItem(scaled, inputs.head.cpu().numpy(), (1.0, FORGETTING))
+    return ItemToItem(scaled, inputs.head.cpu().numpy(), (1.0, FORGETTING)[:kinds])
 
 
 def _company(users: UserModel, text: bool) -> NDArray[np.float32] | None:

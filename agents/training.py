@@ -264,7 +264,8 @@ def policy_arguments(users: UserModel, settings: TrainSettings) -> dict[str, Any
     vectors = known_of_items(users, settings.item_text)
     popularity = settings.item_bias == "popularity"
     bias = np.log(users.catalogue.popularity).astype(np.float32) if popularity else None
-    return {"item_vectors": vectors, "item_bias": bias, "item_to_item": item_to_item_of(users)}
+    scores = item_to_item_of(users, settings.item_text)
+    return {"item_vectors": vectors, "item_bias": bias, "item_to_item": scores}
 
 
 def record_of(users: UserModel, settings: TrainSettings) -> dict[str, Any]:

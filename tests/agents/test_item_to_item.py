@@ -110,9 +110,9 @@ def users() -> Any:
 
 
 def test_they_are_what_the_users_go_by(users: Any) -> None:
-    """The same EASE and followers, over the same floors, as the users' choices hang on."""
+    """The same EASE and what comes next, over the same floors, as the users' choices hang on."""
     inputs = users.model.inputs
-    known = item_to_item_of(users)
+    known = item_to_item_of(users, text=True)
     assert known is not None
     items, lengths = torch.tensor([[5, 9, 30, 2], [7, 1, 0, 0]]), torch.tensor([4, 2])
     statistics = inputs.of(items, torch.zeros_like(items), lengths, users.model.level_values)
@@ -122,10 +122,13 @@ def test_they_are_what_the_users_go_by(users: Any) -> None:
     assert float(scores.max()) > 0.5
     for found, wanted in zip(scores.unbind(1), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=5e-3, rtol=5e-3)  # kept in float16
+    by_ids = item_to_item_of(users, text=False)
+    assert by_ids is not None and by_ids.decays == (1.0,)  # texts are part of what comes
+    assert np.array_equal(by_ids.matrices, known.matrices[:1])
 
 
 def test_users_without_filters_have_none(tiny_users: Any) -> None:
-    assert item_to_item_of(tiny_users) is None
+    assert item_to_item_of(tiny_users, text=True) is None
 
 
 @pytest.mark.parametrize("name", ["ppo", "maskable_ppo", "qr_dqn"])
@@ -135,7 +138,7 @@ def test_a_model_keeps_them_and_scores_alike_wherever_it_is_loaded(
     """Once, beside the weights; what is taken away ranks as the policy in the environment."""
     env = make_sb3_env("audience/Recommend-v0", 4, seed=0, users=users)
     model = make_algorithm(
-        name, env, item_to_item=item_to_item_of(users), device="cpu", steps=64, seed=0
+        name, env, item_to_item=item_to_item_of(users, text=True), device="cpu", steps=64, seed=0
     )
     net: Any = model.policy if name != "qr_dqn" else model.policy.net
     with torch.no_grad():  # as if they had been learned to count
@@ -155,7 +158,7 @@ def test_a_model_keeps_them_and_scores_alike_wherever_it_is_loaded(
 
 def test_candidates_are_scored_alike(users: Any) -> None:
     shapes = Shapes.of(make_sb3_env("audience/Recommend-v0", 1, users=users).observation_space, "x")
-    scorer = ItemScorer(shapes, 8, item_to_item=item_to_item_of(users))
+    scorer = ItemScorer(shapes, 8, item_to_item=item_to_item_of(users, text=True))
     obs: dict[str, Any] = {
         "item": torch.zeros(1, shapes.history, dtype=torch.int64),
         "feedback": torch.zeros(1, shapes.history, dtype=torch.int64),
@@ -178,7 +181,7 @@ def test_ppo_takes_the_argument_itself(users: Any) -> None:
     from audience.agents import ItemScoringPolicy
 
     env = make_sb3_env("audience/Recommend-v0", 2, seed=0, users=users, slate_size=2)
-    kwargs = {"item_to_item": item_to_item_of(users)}
+    kwargs = {"item_to_item": item_to_item_of(users, text=True)}
     model = PPO(ItemScoringPolicy, env, n_steps=4, batch_size=8, policy_kwargs=kwargs, device="cpu")
     before = model.policy.query_net.out.weight.detach()[-2:].clone()
     model.learn(8)
