@@ -218,7 +218,10 @@ def _inputs(
     if timed:
         known = [of for of, _ in others]
         asked = [part(folds == k)[0] for k in range(n_folds)]
-        mix = fit_mix(crossed, list(zip(known, asked, strict=True)), vectors, seed)
+        head, parts = own.head.numpy(), list(zip(known, asked, strict=True))
+        floors = crossed.floors[:, 0].tolist()
+        ease = list(zip(crossed.ease.numpy(), floors, strict=True))
+        mix = fit_mix(parts, head, vectors, seed, ease)
         set_coming(crossed, known, vectors, mix)
         set_coming(own, [everyone[0]], vectors, mix)
     return own, crossed, folds.astype(np.int64)

@@ -8,16 +8,12 @@ the next event is told 3.7 % better (NLL, movielens) and 1.5 % (ml-100k) than by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from audience.reward_models.inputs import CollaborativeInputs
 
 from audience.reward_models.collaborative import (
     FORGETTING,
@@ -75,31 +71,33 @@ def coming_matrix(part: Histories, vectors: F32, mix: F64) -> F32:
 
 
 def fit_mix(
-    inputs: CollaborativeInputs,
     parts: list[tuple[Histories, Histories]],
+    head: NDArray[np.int64],
     vectors: F32,
     seed: int,
+    ease: list[tuple[F32, float]] | None = None,
 ) -> F64:
-    """Weights of KINDS beside EASE and popularity, by likelihood of the next event.
+    """Weights of KINDS beside popularity and EASE, by likelihood of the next event.
 
     They are fitted across parts of the users, as matrices know their own users by heart.
 
     Args:
-        inputs: Whose EASE it is, with a fold for each part.
-        parts: Users that a fold comes from, and those whose events are predicted.
+        parts: Users that matrices come from, and those whose events are predicted.
+        head: Catalogue index of the items that matrices cover, shape (head,).
         vectors: Of all items' texts, shape (items, dim).
         seed: Of the events drawn.
+        ease: EASE's matrix of each part, and the floor of its scores; None: there is no EASE.
 
     Returns:
         Shape (kinds,); all 1 where nobody has an event to predict.
     """
-    users, head = sum(len(own) for _, own in parts), inputs.head.numpy()
+    users = sum(len(own) for _, own in parts)
 
     def sampled(at: int) -> _Sample:
         others, own = (only_items(of, head, len(vectors)) for of in parts[at])
-        ease = inputs.ease[at].numpy(), float(inputs.floors[at, 0])
+        of_part = None if ease is None else ease[at]
         share = EVENTS / max(users, 1)
-        return _Sample.of(others, own, vectors[head], ease, share, (seed, at))
+        return _Sample.of(others, own, vectors[head], of_part, share, (seed, at))
 
     samples = [one for one in fits(sampled, range(len(parts))) if len(one.item)]
     if not samples:
@@ -152,7 +150,7 @@ class _Sample:
         others: Histories,
         own: Histories,
         vectors: F32,
-        ease: tuple[F32, float],
+        ease: tuple[F32, float] | None,
         share: float,
         seed: tuple[int, int],
     ) -> _Sample:
@@ -177,8 +175,10 @@ class _Sample:
             return sp.csr_matrix((weight.astype(np.float32), (event, before)), shape)
 
         met = history(np.ones(len(ages)))
-        weights, floor = ease
-        known = over(torch.from_numpy(met @ weights), torch.tensor(max(floor, LEAST_FLOOR)))
+        known = torch.zeros(shape)
+        if ease is not None:
+            floor = torch.tensor(max(ease[1], LEAST_FLOOR))
+            known = over(torch.from_numpy(met @ ease[0]), floor)
         late = history((ages < REACH) * FORGETTING**ages)
         kinds = torch.empty(len(rows), len(KINDS), n_items, dtype=torch.float16)
         for k, matrix in enumerate(_of_kinds(others, vectors)):

@@ -20,14 +20,17 @@ from safetensors.numpy import load_file, save_file
 
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.collaborative import interaction_matrix, only_items
+from audience.reward_models.coming import fit_mix
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_channels import (
     Channels,
     cosine_channel,
     ease_channel,
     head_of,
+    mixed_channels,
     order_channels,
     text_channel,
+    two_walks_channel,
     walk_channel,
 )
 from audience.reward_models.judge_choice import LATER, LogLinearChoice
@@ -117,11 +120,14 @@ class Judge:
             levels.append(own.levels)
         head = cls._levels.fit(np.concatenate(x), np.concatenate(levels), len(values), data.seed)
         popularity, n_items = data.catalogue.popularity, len(data.catalogue)
-        items = head_of(popularity)
-        texts, channels_of = text_channel(vectors, items), cls._channels(data)
+        items, channels_of = head_of(popularity), cls._channels(data)
+        mix = fit_mix(parts, items, vectors, data.seed)
 
         def channels(of: Histories) -> list[Channels]:
-            return [*channels_of(only_items(of, items, n_items), len(items)), texts]
+            known = only_items(of, items, n_items)
+            texts = vectors[items]
+            mixed = mixed_channels(known, texts, mix)
+            return [*channels_of(known, len(items)), *mixed, text_channel(texts)]
 
         choice = LogLinearChoice.fit(channels, fitting, parts, items, popularity, data.seed)
         histories = {name: getattr(data, name) for name in POPULATIONS}
@@ -136,7 +142,7 @@ class Judge:
 
     @classmethod
     def _channels(cls, data: QualityData) -> Callable[[Histories, int], list[Channels]]:
-        """What the choice stands on beside texts: of some users' events with so many items."""
+        """What choice stands on beside mix and texts: of some users' events, so many items."""
         raise NotImplementedError
 
     # The contract of user models
@@ -262,8 +268,8 @@ class AlsJudge(Judge):
     """Bayesian ALS users: taste is the posterior of a regression on explicit ALS factors.
 
     Feedback is a kernel logit of that posterior, of what item and user neighbours said, and of
-    recent feedback; choice a conditional logit of EASE's score, of what follows what, of texts,
-    and of popularity.
+    recent feedback; choice a conditional logit of EASE's score, of what comes next, and of
+    popularity.
     """
 
     kind = "als"
@@ -294,8 +300,8 @@ class BoostedJudge(Judge):
     """Users whose feedback comes from boosted trees over item and user neighbours, and moods.
 
     The trees have a third of the weight, a kernel logit of the same features the rest. Choice is
-    a conditional logit of walks and cosines from what was consumed, of what follows what, of
-    texts, and of popularity. Nothing here is a factor model or EASE.
+    a conditional logit of walks and cosines from what was consumed, of what comes next, and of
+    popularity. Nothing here is a factor model or EASE.
     """
 
     kind = "boosted"
@@ -312,6 +318,7 @@ class BoostedJudge(Judge):
         return lambda of, n_items: [
             walk_channel(of, n_items),
             cosine_channel(of, n_items),
+            two_walks_channel(of, n_items),
             *order_channels(of, n_items),
         ]
 

@@ -43,7 +43,10 @@ def mixed(histories: Histories, vectors: np.ndarray, items: int = ITEMS) -> dict
         vectors=vectors,
     )
     parts = [(halves[0], halves[1]), (halves[1], halves[0])]
-    return dict(zip(KINDS, fit_mix(inputs, parts, vectors, seed=0), strict=True))
+    ease = list(zip(inputs.ease.numpy(), inputs.floors[:, 0].tolist(), strict=True))
+    mix = fit_mix(parts, inputs.head.numpy(), vectors, 0, ease)
+    assert fit_mix(parts, inputs.head.numpy(), vectors, 0).shape == mix.shape  # without EASE
+    return dict(zip(KINDS, mix, strict=True))
 
 
 def test_walks_and_texts_by_hand() -> None:
