@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
+from audience.reward_models.coming import KINDS
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_channels import (
     Channels,
     cosine_channel,
     ease_channel,
+    mixed_channels,
     order_channels,
     rounded,
+    two_walks_channel,
+    walk_channel,
 )
 from audience.reward_models.judge_choice import LogLinearChoice
 
@@ -116,3 +120,21 @@ def test_what_is_kept_is_what_is_used() -> None:
     assert (again.weights == choice.weights).all() and again.weights.dtype == np.float32
     weights = np.array([0.0, 1.0, 0.1], np.float32)
     assert rounded(rounded(weights)).tolist() == rounded(weights).tolist()
+
+
+def test_two_walks_reach_what_one_does_not() -> None:
+    """From 0 by the first user to 1, and from there by the second to 2."""
+    events = Histories.from_lists([[(0, 0), (1, 0)], [(1, 0), (2, 0)]])
+    walk, two = walk_channel(events, 3)[0], two_walks_channel(events, 3)[0]
+    assert walk[0, 2] == 0
+    assert two[0, 2] == pytest.approx(walk[0, 1] * walk[1, 2])
+    assert two[0, 2] > 0 and not two.diagonal().any()
+
+
+def test_a_mix_in_two_steps_follows_who_follows() -> None:
+    """Where users march, the item after the next one is what two steps lead to."""
+    mix = np.eye(len(KINDS))[KINDS.index("next")]
+    (one, paces), (two, _) = mixed_channels(
+        marching_users(20, seed=1), np.zeros((ITEMS, 1), np.float32), mix
+    )
+    assert len(paces) == 3 and two[3].argmax() in (5, 6) and one[3].argmax() == 4
