@@ -38,10 +38,10 @@ from audience.agents.saving import write_labels
 from audience.agents.training_settings import TrainSettings
 from audience.agents.vec_env import SB3VecEnv, make_sb3_env
 from audience.agents.warm_start import clone_choices, imitate
-from audience.agents.watching import EvaluationCallback, check_catalogue, save_model, worlds
+from audience.agents.watching import EvaluationCallback, save_model, worlds
 from audience.envs.candidates import LARGE
 from audience.reward_models.histories import Histories
-from audience.reward_models.users import UserModel
+from audience.reward_models.users import UserModel, check_alike
 
 __all__ = ["PPO_DEFAULTS", "VERSIONED", "TrainSettings", "policy_arguments", "train"]
 
@@ -92,8 +92,8 @@ def train(
             another world has another catalogue.
     """
     out = Path(settings.out)
-    check_catalogue("inner_judge", users, inner_judge)
-    check_catalogue("replay", users, replay)
+    check_alike("inner_judge", inner_judge, users)
+    check_alike("replay", replay, users)
     record = record_of(users, settings)
     if _finished(out, record, settings.overwrite):
         return out

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from audience.agents.evaluation import Evaluation, evaluate
 from audience.reward_models.replay import PICKS
-from audience.reward_models.users import Population, UserModel
+from audience.reward_models.users import Population, UserModel, check_alike
 
 SIMULATOR, INNER_JUDGE, REPLAY = "simulator", "inner_judge", "validation_replay"
 
@@ -59,7 +59,7 @@ class EvaluationCallback(BaseCallback):
         if every < 1:
             raise ValueError(f"every must be at least 1 user-step, got {every!r}")
         for name, other in (("inner_judge", inner_judge), ("replay", replay)):
-            check_catalogue(name, users, other)
+            check_alike(name, other, users)
         self.users, self.every = users, every
         self.population: Population = population
         self.seed, self.env_kwargs = seed, env_kwargs
@@ -148,28 +148,6 @@ def worlds(
             one["history_size"] = settings.get("start", 8) + settings["step_limit"]
         found[REPLAY] = evaluate(agent, replay, **one)
     return found
-
-
-def check_catalogue(name: str, users: UserModel, other: UserModel | None) -> None:
-    """Refuse a user model of other items or another scale than the training simulator.
-
-    Raises:
-        ValueError: The two differ; the message says in what.
-    """
-    if other is None:
-        return
-    own, theirs = users.catalogue.item_ids, other.catalogue.item_ids
-    if len(own) != len(theirs) or (own != theirs).any():
-        strange = sorted(set(theirs.tolist()) - set(own.tolist()))[:1] or ["another order"]
-        raise ValueError(
-            f"{name} must have the catalogue of the users that are trained in ({len(own)} items), "
-            f"got one of {len(theirs)} items ({strange[0]}); fit it to the same log, half and seed"
-        )
-    if users.scale.values != other.scale.values:
-        raise ValueError(
-            f"{name} must have the feedback scale of the users that are trained in, "
-            f"{users.scale.values}, got {other.scale.values}; fit it to the same log"
-        )
 
 
 def save_model(model: BaseAlgorithm, path: Path) -> None:

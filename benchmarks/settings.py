@@ -163,7 +163,7 @@ class CompareSettings:
     """Encoder of item text, as `audience-fit` takes it; by default bert+tfidf."""
 
     jobs: int | None = None
-    """Cells of the comparison that run at a time, each in a process of its own (a gigabyte or so)
+    """Cells of the comparison that run at a time, each in a process of its own (a few gigabytes)
     with one thread, so that the number changes no result; by default one a core, 8 at most. 0: all
     in this process."""
 

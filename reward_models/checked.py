@@ -15,7 +15,7 @@ from audience.reward_models.about_users import NOBODY
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.histories import Histories
 from audience.reward_models.sessions import BertSessions
-from audience.reward_models.users import Assumptions, Response
+from audience.reward_models.users import Assumptions, Response, check_alike
 
 ASKED = 50
 """Items at most, the likeliest choices, that witnesses are asked about in `score`: each costs a
@@ -48,12 +48,7 @@ class CheckedUsers:
         if not pessimism >= 0 or not np.isfinite(pessimism):
             raise ValueError(f"pessimism must be a finite number of at least 0, got {pessimism!r}")
         for number, one in enumerate(witnesses):
-            same = np.array_equal(one.catalogue.item_ids, users.catalogue.item_ids)
-            if not same or one.scale != users.scale:
-                raise ValueError(
-                    f"witnesses must know the items and the feedback levels of users, but "
-                    f"witness {number} knows others; fit it with the same half and seed"
-                )
+            check_alike(f"witness {number}", one, users)
         self.users, self.witnesses, self.pessimism = users, tuple(witnesses), pessimism
         self.card = {**users.card, "witnesses": [one.card for one in witnesses]}
 

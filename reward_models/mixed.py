@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audience.reward_models.histories import Histories
-from audience.reward_models.users import Assumptions, Response, Sessions, UserModel
+from audience.reward_models.users import Assumptions, Response, Sessions, UserModel, check_alike
 
 
 class MixedUsers:
@@ -38,12 +38,7 @@ class MixedUsers:
             raise ValueError("models must be at least one user model, got none")
         first, *others = models
         for number, one in enumerate(others, 1):
-            same = np.array_equal(one.catalogue.item_ids, first.catalogue.item_ids)
-            if not same or one.scale != first.scale:
-                raise ValueError(
-                    f"models must know the same items and feedback levels, but model {number} "
-                    f"knows others than the first; fit them with the same log, half and seed"
-                )
+            check_alike(f"model {number}", one, first)
         self.models, self.told = tuple(models), told or Assumptions()
         self.card = {"mixed": [getattr(one, "card", None) for one in models]}
 

@@ -177,6 +177,33 @@ class UserModel(Protocol):
         ...
 
 
+def check_alike(name: str, other: UserModel | None, users: UserModel) -> None:
+    """Refuse a user model of other items, or another scale, than the users it stands beside.
+
+    Args:
+        name: What the other one is called in messages.
+        other: The other one; None is never refused.
+        users: Whom it stands beside.
+
+    Raises:
+        ValueError: The two differ; the message says in what.
+    """
+    if other is None:
+        return
+    own, theirs = users.catalogue.item_ids, other.catalogue.item_ids
+    if not np.array_equal(own, theirs):
+        strange = sorted(set(theirs.tolist()) - set(own.tolist()))[:1] or ["another order"]
+        raise ValueError(
+            f"{name} must have the catalogue of the users it stands beside ({len(own)} items), "
+            f"got one of {len(theirs)} items ({strange[0]}); fit it to the same log, half and seed"
+        )
+    if users.scale != other.scale:
+        raise ValueError(
+            f"{name} must have the feedback scale of the users it stands beside, "
+            f"{users.scale.values}, got {other.scale.values}; fit it to the same log, half and seed"
+        )
+
+
 def load_users(users: str | Path | UserModel) -> UserModel:
     """The user model in a directory, or the model itself where one is given.
 

@@ -160,5 +160,5 @@ def test_what_does_not_fit_is_refused(planted_users: BertUserModel) -> None:
         CheckedUsers(planted_users, [], -1)
     other = copy.copy(planted_users)
     other._scale = dataclasses.replace(planted_users.scale, values=(1.0, 2.0))
-    with pytest.raises(ValueError, match="witness 0 knows others; fit it with the same half"):
+    with pytest.raises(ValueError, match="witness 0 must have the .* of the users"):
         CheckedUsers(planted_users, [other])

@@ -102,5 +102,5 @@ def test_models_of_other_items_or_levels_are_refused(
     with pytest.raises(ValueError, match="at least one user model, got none"):
         MixedUsers([])
     for other in (make_tiny_users(items=31), make_tiny_users(levels=4)):
-        with pytest.raises(ValueError, match="model 1 knows others than the first; fit them"):
+        with pytest.raises(ValueError, match="model 1 must have the .* of the users"):
             MixedUsers([tiny_users, other])
