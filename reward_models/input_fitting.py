@@ -11,7 +11,7 @@ from audience.reward_models.collaborative import (
     LINEAR_ITEMS,
     ExplicitFactors,
     adjusted_cosine,
-    company_matrix,
+    cosine_matrix,
     ease_matrix,
     explicit_als,
     only_items,
@@ -139,4 +139,4 @@ def _set_facts(
     part = only_items(histories, head, n_items)
     near = adjusted_cosine(part, (residual - own[users])[kept], len(head))
     inputs.neighbours[fold] = torch.from_numpy(near)
-    inputs.company[fold] = torch.from_numpy(company_matrix(part, len(head)))
+    inputs.company[fold] = torch.from_numpy(cosine_matrix(part, len(head)))

@@ -17,7 +17,7 @@ from audience.reward_models.collaborative import (
     COMPANY_DECAY,
     SILENT,
     adjusted_cosine,
-    company_matrix,
+    cosine_matrix,
     explicit_als,
 )
 from audience.reward_models.histories import Histories
@@ -129,7 +129,7 @@ class FeedbackFeatures:
             precision,
             np.array([mean, std, als.noise]),
             rounded(adjusted_cosine(histories, residual - own[users], n_items)),
-            rounded(company_matrix(histories, n_items)),
+            rounded(cosine_matrix(histories, n_items)),
             UserNeighbours.fit(histories, residual, n_items, std),
         )
 

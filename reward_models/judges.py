@@ -30,8 +30,7 @@ from audience.reward_models.judge_channels import (
     mixed_channels,
     order_channels,
     text_channel,
-    two_walks_channel,
-    walk_channel,
+    walk_channels,
 )
 from audience.reward_models.judge_choice import LATER, LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
@@ -316,9 +315,8 @@ class BoostedJudge(Judge):
     @classmethod
     def _channels(cls, data: QualityData) -> Callable[[Histories, int], list[Channels]]:
         return lambda of, n_items: [
-            walk_channel(of, n_items),
+            *walk_channels(of, n_items),
             cosine_channel(of, n_items),
-            two_walks_channel(of, n_items),
             *order_channels(of, n_items),
         ]
 

@@ -24,7 +24,7 @@ RECENT_PRIOR = 2.0
 """The same, of a histogram of recent events only."""
 
 LATELY = 2
-"""Which of the decays a histogram of recent levels is kept at: it takes 0.9 % off the NLL of
+"""Which of the decays a histogram of recent levels is kept at: it takes 0.8 % off the NLL of
 movielens' validation users."""
 
 LEAST_FLOOR = 1e-9

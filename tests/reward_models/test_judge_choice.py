@@ -12,8 +12,7 @@ from audience.reward_models.judge_channels import (
     mixed_channels,
     order_channels,
     rounded,
-    two_walks_channel,
-    walk_channel,
+    walk_channels,
 )
 from audience.reward_models.judge_choice import LogLinearChoice
 
@@ -125,7 +124,7 @@ def test_what_is_kept_is_what_is_used() -> None:
 def test_two_walks_reach_what_one_does_not() -> None:
     """From 0 by the first user to 1, and from there by the second to 2."""
     events = Histories.from_lists([[(0, 0), (1, 0)], [(1, 0), (2, 0)]])
-    walk, two = walk_channel(events, 3)[0], two_walks_channel(events, 3)[0]
+    (walk, _), (two, _) = walk_channels(events, 3)
     assert walk[0, 2] == 0
     assert two[0, 2] == pytest.approx(walk[0, 1] * walk[1, 2])
     assert two[0, 2] > 0 and not two.diagonal().any()
