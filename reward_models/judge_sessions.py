@@ -53,9 +53,7 @@ class JudgeStates:
 
     def utilities(self, rows: I64) -> F64:
         """Log-probabilities over the catalogue, consumed -inf, shape (rows, items)."""
-        return self.judge.choice.utilities(
-            self.scores, self.met, self.count, self.discount, rows=rows
-        )
+        return self.judge.choice.utilities(self.scores, self.met, self.discount, rows=rows)
 
     def react(self, rows: I64, items: I64, uniforms: F64) -> I64:
         """Draw the level of one item a (distinct) row, and remember the event."""

@@ -1,4 +1,4 @@
-"""Slopes of a conditional logit whose regressors and slopes grow with a history's length."""
+"""Slopes of a conditional logit that hang, linearly, on the state that a history is in."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Sample:
     Attributes:
         regressors: Of each item, shape (events, slopes, items), of half precision.
         met: Items that cannot be chosen, shape (events, items).
-        length: Of each history, in LENGTH_UNITs, shape (events,).
+        state: What each history's slopes hang on, shape (events, states); the first is 1.
         item: What was chosen, shape (events,).
     """
 
     regressors: NDArray[np.float16]
     met: NDArray[np.bool_]
-    length: F64
+    state: F64
     item: I64
 
     @classmethod
@@ -50,7 +50,7 @@ class Sample:
         _, size, n_items = self.regressors.shape
         for at in range(0, len(self.item), chunk := max(1, CELLS // (size * n_items))):
             part = slice(at, at + chunk)
-            yield Sample(self.regressors[part], self.met[part], self.length[part], self.item[part])
+            yield Sample(self.regressors[part], self.met[part], self.state[part], self.item[part])
 
 
 def fitted_slopes(samples: list[Sample], start: F64) -> F64:
@@ -58,7 +58,7 @@ def fitted_slopes(samples: list[Sample], start: F64) -> F64:
 
     Args:
         samples: Events, in parts (of which no copy is made: they are large).
-        start: Where to begin, shape (2, slopes): for a length of 0, and for each unit of it.
+        start: Where to begin, shape (states, slopes): slopes for each unit of a state.
 
     Returns:
         Likewise.
@@ -82,13 +82,13 @@ def fitted_slopes(samples: list[Sample], start: F64) -> F64:
 
 def _derivatives(samples: list[Sample], slopes: F64) -> tuple[float, F64, F64]:
     """Mean penalised surprise, its gradient and its second derivatives, in flat slopes."""
-    events, size = sum(len(sample.item) for sample in samples), slopes.shape[1]
+    events, (states, size) = sum(len(sample.item) for sample in samples), slopes.shape
     loss, gradient = RIDGE * float(np.square(slopes).sum()) * events, 2 * RIDGE * slopes * events
-    curvature = 2 * RIDGE * events * np.eye(2 * size).reshape(2, size, 2, size)
+    curvature = 2 * RIDGE * events * np.eye(states * size).reshape(states, size, states, size)
     for part in (part for sample in samples for part in sample.chunks()):
         x = part.regressors.astype(np.float32)  # (chunk, slopes, items)
-        grows = np.stack([np.ones(len(x)), part.length], -1)  # (chunk, 2)
-        logits = np.matmul((grows @ slopes).astype(np.float32)[:, None], x)[:, 0]
+        state = part.state  # (chunk, states)
+        logits = np.matmul((state @ slopes).astype(np.float32)[:, None], x)[:, 0]
         logits[part.met] = -np.inf
         logits -= logits.max(1, keepdims=True)
         shares = np.exp(logits)
@@ -97,11 +97,11 @@ def _derivatives(samples: list[Sample], slopes: F64) -> tuple[float, F64, F64]:
         loss += float(np.sum(np.log(total[:, 0]) - logits[rows, part.item], dtype=np.float64))
         shares /= total
         mean = np.matmul(x, shares[..., None])[..., 0].astype(np.float64)
-        gradient = gradient + grows.T @ (mean - x[rows, :, part.item])
+        gradient = gradient + state.T @ (mean - x[rows, :, part.item])
         square = np.matmul(x * shares[:, None], x.transpose(0, 2, 1)).astype(np.float64)
         square -= mean[:, :, None] * mean[:, None, :]
-        outer = (grows[:, :, None] * grows[:, None, :]).reshape(len(x), 4)
-        spread = (outer.T @ square.reshape(len(x), -1)).reshape(2, 2, size, size)
+        outer = (state[:, :, None] * state[:, None, :]).reshape(len(x), -1)
+        spread = (outer.T @ square.reshape(len(x), -1)).reshape(states, states, size, size)
         curvature = curvature + spread.transpose(0, 2, 1, 3)
-    flat = curvature.reshape(2 * size, 2 * size)
+    flat = curvature.reshape(slopes.size, slopes.size)
     return loss / events, gradient.ravel() / events, flat / events

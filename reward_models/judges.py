@@ -32,7 +32,7 @@ from audience.reward_models.judge_channels import (
     text_channel,
     walk_channels,
 )
-from audience.reward_models.judge_choice import LATER, LogLinearChoice
+from audience.reward_models.judge_choice import LATER, STATES, LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_levels import BlendedLevels
@@ -201,7 +201,7 @@ class Judge:
         """Utilities of all items at any later time, shape (users, items); consumed -inf."""
         met = interaction_matrix(contexts, len(self._catalogue)).toarray() > 0
         scores = self.choice.scores_of(contexts)
-        return self.choice.utilities(scores, met, contexts.lengths, order=LATER)
+        return self.choice.utilities(scores, met, order=LATER)
 
     def feedback(self, histories: Histories, items: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of each level for items asked of users, (users, q) to (users, q, levels)."""
@@ -260,6 +260,8 @@ class Judge:
         found = len(choice.log_popularity)
         if found != len(catalogue):
             raise damaged(path, f"items.parquet has {len(catalogue)} items, {ARRAYS} has {found}")
+        if (shape := choice.slopes.shape) != (wanted := (2, STATES, len(choice.decay) + 1)):
+            raise damaged(path, f"{ARRAYS} has slopes {shape}, this version wants {wanted}")
         return cls(features, levels, choice, catalogue, scale, starts)
 
 

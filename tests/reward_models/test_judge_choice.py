@@ -14,7 +14,7 @@ from audience.reward_models.judge_channels import (
     rounded,
     walk_channels,
 )
-from audience.reward_models.judge_choice import LogLinearChoice
+from audience.reward_models.judge_choice import STATES, LogLinearChoice
 
 ITEMS = 30
 
@@ -137,3 +137,26 @@ def test_a_mix_in_two_steps_follows_who_follows() -> None:
         marching_users(20, seed=1), np.zeros((ITEMS, 1), np.float32), mix
     )
     assert len(paces) == 3 and two[3].argmax() in (5, 6) and one[3].argmax() == 4
+
+
+def test_who_met_rare_items_expects_rare_ones_by_hand() -> None:
+    """Nothing but popularity, of slope 1 and 2 more for each unit of how popular a user is."""
+    popularity = np.array([0.5, 0.3, 0.15, 0.05])
+    slopes = np.zeros((2, STATES, 2))
+    slopes[:, 0, -1], slopes[:, 2, -1] = 1, 2
+    choice = LogLinearChoice(
+        np.zeros((1, 4, 4), np.float32),
+        np.array([0]),
+        np.arange(4),
+        np.ones(1),
+        np.ones(1),
+        np.log(popularity),
+        slopes,
+    )
+    met = np.array([[False] * 4, [True, False, False, False], [False, False, False, True]])
+    found = choice.utilities(np.zeros((3, 1, 4), np.float32), met)
+    mean = (popularity * np.log(popularity)).sum()
+    for user, item in enumerate([None, 0, 3]):
+        popular = 0.0 if item is None else (np.log(popularity[item]) - mean) / 6 / 0.7
+        weight = np.where(met[user], 0, popularity ** (1 + 2 * popular))
+        np.testing.assert_allclose(np.exp(found[user]), weight / weight.sum(), atol=1e-6)

@@ -25,7 +25,8 @@ def sample(truth: np.ndarray) -> Sample:
     slopes = truth[0] + length[:, None] * truth[1]
     logits = np.einsum("ec,eci->ei", slopes, x.astype(np.float64))
     logits[met] = -np.inf
-    return Sample(x, met, length, (logits + rng.gumbel(size=logits.shape)).argmax(1))
+    state = np.column_stack([np.ones(events), length])
+    return Sample(x, met, state, (logits + rng.gumbel(size=logits.shape)).argmax(1))
 
 
 def test_planted_slopes_are_found(sample: Sample, truth: np.ndarray) -> None:
@@ -55,13 +56,13 @@ def test_without_events_nothing_is_learned() -> None:
     none = Sample(
         np.zeros((0, 3, 4), np.float16),
         np.zeros((0, 4), bool),
-        np.zeros(0),
+        np.zeros((0, 2)),
         np.zeros(0, np.int64),
     )
     start = np.arange(6.0).reshape(2, 3)
     assert (fitted_slopes([none], start) == start).all()
     # One event whose regressors say nothing leaves them at what the ridge wants.
     one = Sample(
-        np.ones((1, 3, 4), np.float16), np.zeros((1, 4), bool), np.ones(1), np.zeros(1, int)
+        np.ones((1, 3, 4), np.float16), np.zeros((1, 4), bool), np.ones((1, 2)), np.zeros(1, int)
     )
     np.testing.assert_allclose(fitted_slopes([one], start), 0, atol=RIDGE)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from audience.reward_models.choice_baselines import ItemScorer
 from audience.reward_models.errors import UserModelError
@@ -204,6 +205,11 @@ def test_what_is_no_judge_is_refused(judge: Judge, tmp_path: Path) -> None:
         load_judge(tmp_path)
     (tmp_path / "judge.safetensors").unlink()
     with pytest.raises(UserModelError, match="damaged"):
+        load_judge(tmp_path)
+    arrays = load(whole)
+    arrays["choice.slopes"] = np.ascontiguousarray(arrays["choice.slopes"][:, :2])
+    (tmp_path / "judge.safetensors").write_bytes(save(arrays))
+    with pytest.raises(UserModelError, match="slopes"):
         load_judge(tmp_path)
     (tmp_path / "judge.safetensors").write_bytes(whole)
     about = json.loads((tmp_path / "users.json").read_text())
