@@ -112,3 +112,34 @@ def text_channel(vectors: F32) -> Channels:
 def rounded(weights: NDArray[np.floating]) -> F32:
     """As a directory keeps them: of half precision, which halves what a judge takes on disk."""
     return weights.astype(np.float16).astype(np.float32)
+
+
+SPAN = 32
+"""Events whose sums are taken in one product of matrices."""
+
+
+def sums_before(each: F32, decays: F64, rows: NDArray[np.int64]) -> F32:
+    """Fading sums of what came before some events of one history.
+
+    Args:
+        each: What an event adds, shape (events or one less, n).
+        decays: What is kept of an event with each further one, shape (decays,).
+        rows: Which events are asked about, ascending.
+
+    Returns:
+        Shape (rows, decays, n); 0 before the first event.
+    """
+    found = np.zeros((len(rows), len(decays), each.shape[1]), np.float32)
+    kept = (decays[:, None] ** np.arange(SPAN + 1)).astype(np.float32)  # (decays, age)
+    carry = np.zeros(found.shape[1:], np.float32)
+    for start in range(0, len(each), SPAN):
+        part = each[start : start + SPAN]
+        first, last = np.searchsorted(rows, [start + 1, start + len(part) + 1])
+        into = rows[first:last] - start
+        age = into[:, None] - 1 - np.arange(len(part))
+        weight = np.where(age >= 0, kept[:, np.maximum(age, 0)], 0)  # (decays, asked, span)
+        sums = (weight.reshape(-1, len(part)) @ part).reshape(*weight.shape[:2], each.shape[1])
+        sums += kept[:, into, None] * carry[:, None]
+        found[first:last] = sums.transpose(1, 0, 2)
+        carry = kept[:, len(part), None] * carry + kept[:, len(part) - 1 :: -1] @ part
+    return found

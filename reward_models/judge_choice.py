@@ -1,8 +1,8 @@
-"""Choice of a judge: a conditional logit over neighbourhood scores and popularity.
+"""Choice of a judge: a conditional logit over neighbourhood scores, popularity and factors.
 
 Scores of an item are sums, over the events of a history, of a weight between the two items
 (`judge_channels.py`); the logit is linear in their logarithms, with slopes fitted by likelihood
-(McFadden 1974).
+(McFadden 1974). What factors learn beyond (`judge_factors.py`) is added.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
+from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_channels import Channels, rounded
+from audience.reward_models.judge_channels import Channels, rounded, sums_before
+from audience.reward_models.judge_factors import GONE, Asked, NextFactors, means_of
 from audience.reward_models.judge_slopes import Sample, fitted_slopes
 from audience.reward_models.metrics import CELLS
 
@@ -31,6 +32,10 @@ FLOOR = 0.02
 EVENTS = (6000, 2000)
 """Events that the slopes of the next and of any later event are fitted on, as many of each user:
 judged is what holds for the mean user."""
+
+FACTOR_EVENTS = (100_000, 20_000)
+"""Events of the fitting users that factors are fitted on, and of others that they are checked
+on."""
 
 FLOOR_EVENTS = 500
 """Events, about, that floors are read off, in each order."""
@@ -66,7 +71,7 @@ class LogLinearChoice:
     u[a] = sum over c and k of s[o, k, c] h[k] log max(score[c, a] / floor[c], 1), normalised
     over what is not consumed, where s are the slopes, o what is asked, the last c popularity, and
     h the state of the history: 1, the log of the number of items met over LENGTH_UNIT, and how
-    popular the mean one is (see `_state`).
+    popular the mean one is (see `_state`). Of what comes next factors tell more (`NextFactors`).
 
     Attributes:
         weights: Of item j for a history with item i, [m, i, j], shape (matrices, head, head).
@@ -76,6 +81,7 @@ class LogLinearChoice:
         floor: Lowest score of each channel, shape (channels,).
         log_popularity: Shape (items,).
         slopes: Shape (orders, STATES, channels + 1); see NEXT and LATER.
+        factors: What is added to the utility of what comes next.
     """
 
     weights: F32
@@ -85,6 +91,7 @@ class LogLinearChoice:
     floor: F64
     log_popularity: F64
     slopes: F64
+    factors: NextFactors
 
     @classmethod
     def fit(
@@ -92,17 +99,21 @@ class LogLinearChoice:
         channels: Callable[[Histories], list[Channels]],
         fitting: Histories,
         parts: list[tuple[Histories, Histories]],
+        check: Histories,
         head: I64,
+        vectors: F32,
         popularity: F64,
         seed: int,
     ) -> LogLinearChoice:
-        """Fit the slopes across parts of the users, as weights know their own users by heart.
+        """Fit slopes and factors across parts of the users, as weights know their own by heart.
 
         Args:
             channels: Weights of some users' events, shape (head, head), and their decays.
             fitting: Events of the fitting users, which the weights in use come from.
             parts: Users that weights come from, and those whose events slopes are fitted on.
+            check: Users who tell how long to fit the factors.
             head: Catalogue index of each row, shape (head,).
+            vectors: Of the texts of the head's items, shape (head, dim).
             popularity: Share of each item, shape (items,).
             seed: Of the events drawn.
         """
@@ -112,6 +123,7 @@ class LogLinearChoice:
         users = sum(len(own) for _, own in parts)
         share = [min(most, SAMPLE_CELLS // cells) / users for most in EVENTS]
         samples: list[list[Sample]] = [[], []]
+        packed = []
         for others, own in parts:
             part = replace(cls._of(channels(others), head, popularity), floor=new.floor)
             if not samples[NEXT]:
@@ -119,9 +131,30 @@ class LogLinearChoice:
                 new = replace(new, floor=part.floor)
             for order in (NEXT, LATER):
                 samples[order] += part._sample(own, order, share[order], rng)
+            # Weights are of half precision already, if rounded to it.
+            packed.append(replace(part, weights=part.weights.astype(np.float16)))
         start = new.slopes[0]
-        slopes = [fitted_slopes(of, start) for of in samples]
-        return replace(new, slopes=np.stack(slopes))
+        slopes = np.stack([fitted_slopes(of, start) for of in samples])
+        del samples
+        new = replace(new, slopes=slopes)
+        most = [min(events, SAMPLE_CELLS // len(head)) for events in FACTOR_EVENTS]
+        each = _each(fitting.lengths, most[0])
+
+        def asked(at: int) -> list[Asked]:
+            part = packed[at]
+            part = replace(part, weights=part.weights.astype(np.float32), slopes=slopes)
+            return part._asked(parts[at][1], each, np.random.default_rng((seed, at)))
+
+        found = [one for part in fits(asked, range(len(parts))) for one in part]
+        checked = new._asked(check, _each(check.lengths, most[1]), rng)
+        factors, scale = NextFactors.fit(found, checked, vectors, seed)
+        return new._with(factors, scale)
+
+    def _with(self, factors: NextFactors, scale: float) -> LogLinearChoice:
+        """With factors, on top of `scale` times the utilities of what comes next."""
+        slopes = self.slopes.copy()
+        slopes[NEXT] *= scale
+        return replace(self, slopes=slopes, factors=factors)
 
     @classmethod
     def _of(cls, channels: list[Channels], head: I64, popularity: F64) -> LogLinearChoice:
@@ -131,7 +164,9 @@ class LogLinearChoice:
         decay = np.concatenate([decays for _, decays in channels])
         start = np.zeros((2, STATES, len(decay) + 1))
         start[:, 0, -1] = 1.0
-        return cls(weights, source, head, decay, np.ones(len(decay)), np.log(popularity), start)
+        none = NextFactors.none(len(head))
+        floor = np.ones(len(decay))
+        return cls(weights, source, head, decay, floor, np.log(popularity), start, none)
 
     def _floored(self, tuning: Histories, rng: np.random.Generator) -> LogLinearChoice:
         """With floors from the top scores before some events, in their own and random order."""
@@ -152,14 +187,26 @@ class LogLinearChoice:
             found.append(Sample(self._logs(scores), met, self._state(met), items[rows]))
         return [Sample.joined(found)] if found else []
 
+    def _asked(self, tuning: Histories, share: float, rng: np.random.Generator) -> list[Asked]:
+        """What is said of `share` events (in the mean) of each user, those of the head."""
+        found, place = [], self._place
+        for items, rows in _drawn(tuning, NEXT, share, rng):
+            rows = rows[place[items[rows]] >= 0]
+            scores, met = self._before(items, rows)
+            base = self.utilities(scores, met, self.factors.before(place[items], rows))
+            means = means_of(place[items], rows, len(self.head))
+            at = place[items[rows]]
+            found.append(Asked(np.maximum(base[:, self.head], GONE).astype(np.float16), means, at))
+        return found
+
     # In use
 
     def utilities(
         self,
         scores: F32,
         met: NDArray[np.bool_],
+        sums: F32 | None,
         popularity_discount: float = 0.0,
-        order: int = NEXT,
         rows: I64 | None = None,
     ) -> F64:
         """Log-probabilities over the catalogue, consumed items -inf.
@@ -167,15 +214,16 @@ class LogLinearChoice:
         Args:
             scores: Shape (users, channels, head).
             met: What each user consumed, shape (users, items).
+            sums: Of the factors of what each user met, shape (users, *factors.shape); None asks
+                for what comes at any later time, not next.
             popularity_discount: Part of log-popularity taken out of them, 0…1.
-            order: NEXT for what comes next, LATER for what comes at any time.
             rows: Users asked about, by default all.
 
         Returns:
             Shape (rows, items); all -inf for a user who consumed everything.
         """
         rows = np.arange(len(met)) if rows is None else rows
-        n_items = met.shape[1]
+        n_items, order = met.shape[1], LATER if sums is None else NEXT
         out = np.empty((len(rows), n_items))
         per_floor = (1 / self.floor[:, None]).astype(np.float32)
         for at in range(0, len(rows), chunk := max(1, CELLS // (32 * n_items))):
@@ -186,10 +234,13 @@ class LogLinearChoice:
             np.log(np.maximum(logs, 1, out=logs), out=logs)
             logs *= slopes[:, :-1, None].astype(np.float32)
             raw = (slopes[:, -1:] - popularity_discount) * self.log_popularity
+            of_head = logs.sum(1)
+            if sums is not None:
+                of_head += self.factors.utilities(sums[part])
             if len(self.head) == n_items:
-                raw += logs.sum(1)
+                raw += of_head
             else:
-                raw[:, self.head] += logs.sum(1)
+                raw[:, self.head] += of_head
             raw[gone] = -np.inf
             top = raw.max(1, keepdims=True)
             top[np.isneginf(top)] = 0.0
@@ -214,9 +265,14 @@ class LogLinearChoice:
             found[:, c] = events @ self.weights[self.source[c]]
         return found
 
-    def add(self, scores: F32, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """One event more for each of these (distinct) rows of `scores`, in place."""
+    def sums_of(self, histories: Histories) -> F32:
+        """Sums of factors after whole histories, shape (users, *factors.shape)."""
+        return self.factors.sums_of(histories, self._place)
+
+    def add(self, scores: F32, sums: F32, rows: I64, items: I64) -> None:
+        """One event more for each of these (distinct) rows of scores and sums, in place."""
         place = self._place[items]
+        self.factors.add(sums, rows, place)
         known = (place >= 0)[:, None]
         for c, (source, decay) in enumerate(zip(self.source, self.decay, strict=True)):
             fresh = self.weights[source, place] * known
@@ -231,7 +287,8 @@ class LogLinearChoice:
         for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
             items = histories.items[start:end]
             scores, met = self._before(items)
-            utilities = self.utilities(scores, met)
+            sums = self.factors.before(self._place[items], np.arange(len(items)))
+            utilities = self.utilities(scores, met, sums)
             own = np.take_along_axis(utilities, items[:, None], 1)
             rank[start:end], surprise[start:end] = (utilities > own).sum(1), -own[:, 0]
         return rank, surprise
@@ -241,13 +298,11 @@ class LogLinearChoice:
         rows = np.arange(len(items)) if rows is None else rows
         place = self._place[items]
         scores = np.zeros((len(rows), len(self.decay), len(self.head)), np.float32)
-        known = (place[:-1] >= 0)[:, None]
-        for c, (source, decay) in enumerate(zip(self.source, self.decay, strict=True)):
-            each = self.weights[source, place[:-1]] * known
-            if len(each):
-                running = lfilter([1.0], [1.0, -decay], each, axis=0)
-                later = rows > 0
-                scores[later, c] = running[rows[later] - 1]
+        for source in range(len(self.weights)):
+            of = self.source == source
+            each = self.weights[source, place[:-1]]
+            each[place[:-1] < 0] = 0
+            scores[:, of] = sums_before(each, self.decay[of], rows)
         time = np.full(len(self.log_popularity), len(items))
         time[items] = np.arange(len(items))
         return scores, time < rows[:, None]
@@ -278,13 +333,24 @@ class LogLinearChoice:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that it consists of."""
-        all_of = {field.name: getattr(self, field.name) for field in fields(self)}
-        return all_of | {"weights": self.weights.astype(np.float16)}
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        factors = own.pop("factors").arrays()
+        own["weights"] = self.weights.astype(np.float16)
+        return own | {f"factors.{name}": array for name, array in factors.items()}
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, NDArray[Any]]) -> LogLinearChoice:
         """The inverse of `arrays`."""
-        return cls(**arrays | {"weights": arrays["weights"].astype(np.float32)})
+        own = {name: array for name, array in arrays.items() if not name.startswith("factors.")}
+        own["weights"] = own["weights"].astype(np.float32)
+        factors = {n.removeprefix("factors."): a for n, a in arrays.items() if n not in own}
+        return cls(**own, factors=NextFactors.of_arrays(factors))
+
+
+def _each(lengths: I64, most: int) -> int:
+    """As many events of each user (or all) as make no more than `most`, but one."""
+    longer = np.bincount(lengths)[::-1].cumsum()[::-1][1:]  # users with 1, 2… events
+    return max(1, int(np.searchsorted(longer.cumsum(), most, side="right")))
 
 
 def _drawn(

@@ -19,8 +19,8 @@ F64 = NDArray[np.float64]
 ROOM = 64
 """Events of a slot that there is room for at first; it doubles as needed."""
 
-STATE = ("scores", "met", "items", "levels", "count")
-"""What `JudgeStates` keeps between steps."""
+STATE = ("scores", "sums", "met", "items", "levels", "count")
+"""What `JudgeStates` keeps between steps; all else follows from it."""
 
 
 class JudgeStates:
@@ -36,10 +36,13 @@ class JudgeStates:
         self.judge, self.discount = judge, popularity_discount
         choice = judge.choice
         self.scores = np.zeros((rows, len(choice.decay), len(choice.head)), np.float32)
+        self.sums = np.zeros((rows, *choice.factors.shape), np.float32)
         self.met = np.zeros((rows, len(judge.catalogue)), np.bool_)
         self.items = np.zeros((rows, ROOM), np.int64)
         self.levels = np.zeros((rows, ROOM), np.int64)
         self.count = np.zeros(rows, np.int64)
+        self._known = np.zeros(self.met.shape)
+        self.stale = np.ones(rows, np.bool_)
 
     def start(self, rows: I64, histories: Histories) -> None:
         """Begin these rows anew, with one history a row."""
@@ -50,10 +53,25 @@ class JudgeStates:
         self.met[rows] = False
         self.met[np.repeat(rows, lengths), histories.items] = True
         self.scores[rows] = self.judge.choice.scores_of(histories)
+        self.sums[rows] = self.judge.choice.sums_of(histories)
+        self.stale[rows] = True
 
     def utilities(self, rows: I64) -> F64:
         """Log-probabilities over the catalogue, consumed -inf, shape (rows, items)."""
-        return self.judge.choice.utilities(self.scores, self.met, self.discount, rows=rows)
+        self._refresh(rows)
+        return self._known[rows]
+
+    def of_slates(self, rows: I64, slates: I64) -> F64:
+        """`utilities` of the items of slates alone, shape (rows, k)."""
+        self._refresh(rows)
+        return self._known[rows[:, None], slates]
+
+    def _refresh(self, rows: I64) -> None:
+        """Know anew what has changed; who chose nothing costs no more than a look at the slate."""
+        if len(rows := rows[self.stale[rows]]):
+            of = self.scores, self.met, self.sums
+            self._known[rows] = self.judge.choice.utilities(*of, self.discount, rows)
+            self.stale[rows] = False
 
     def react(self, rows: I64, items: I64, uniforms: F64) -> I64:
         """Draw the level of one item a (distinct) row, and remember the event."""
@@ -65,8 +83,8 @@ class JudgeStates:
             self.items[rows, :width], self.levels[rows, :width], used, items[:, None]
         )
         level = drawn(judge.levels.probabilities(x[:, 0]), uniforms)
-        judge.choice.add(self.scores, rows, items)
-        self.met[rows, items] = True
+        judge.choice.add(self.scores, self.sums, rows, items)
+        self.met[rows, items], self.stale[rows] = True, True
         self.items[rows, self.count[rows]], self.levels[rows, self.count[rows]] = items, level
         self.count[rows] += 1
         return level
@@ -101,7 +119,7 @@ class JudgeSessions:
         """Show every active slot its slate; draw the response; remember it as history."""
         live = np.flatnonzero(active)
         shown = slates[live]
-        weight = np.exp(np.take_along_axis(self.states.utilities(live), shown, 1))
+        weight = np.exp(self.states.of_slates(live, shown))
         copies = (shown[:, :, None] == shown[:, None, :]) & np.tri(shown.shape[1], k=-1, dtype=bool)
         cumulative = np.where(copies.any(2), 0.0, weight).cumsum(1)  # (live, slate)
         whole = cumulative[:, -1] + np.exp(self.outside)
@@ -129,6 +147,7 @@ class JudgeSessions:
         """Go on from what `get_state` gave."""
         for name in STATE:
             setattr(self.states, name, state[name].copy())
+        self.states.stale[:] = True
 
 
 def drawn(probabilities: F64, uniforms: F64) -> I64:

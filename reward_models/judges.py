@@ -32,7 +32,7 @@ from audience.reward_models.judge_channels import (
     text_channel,
     walk_channels,
 )
-from audience.reward_models.judge_choice import LATER, STATES, LogLinearChoice
+from audience.reward_models.judge_choice import STATES, LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_levels import BlendedLevels
@@ -120,15 +120,16 @@ class Judge:
         head = cls._levels.fit(np.concatenate(x), np.concatenate(levels), len(values), data.seed)
         popularity, n_items = data.catalogue.popularity, len(data.catalogue)
         items, channels_of = head_of(popularity), cls._channels(data)
-        mix = fit_mix(parts, items, vectors, data.seed)
+        mix, texts = fit_mix(parts, items, vectors, data.seed), vectors[items]
 
         def channels(of: Histories) -> list[Channels]:
             known = only_items(of, items, n_items)
-            texts = vectors[items]
             mixed = mixed_channels(known, texts, mix)
             return [*channels_of(known, len(items)), *mixed, text_channel(texts)]
 
-        choice = LogLinearChoice.fit(channels, fitting, parts, items, popularity, data.seed)
+        choice = LogLinearChoice.fit(
+            channels, fitting, parts, data.validation, items, texts, popularity, data.seed
+        )
         histories = {name: getattr(data, name) for name in POPULATIONS}
         starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
         features = FeedbackFeatures.fit(fitting, values, vectors, *regression)
@@ -200,8 +201,7 @@ class Judge:
     def rank_items(self, contexts: Histories) -> NDArray[np.float64]:
         """Utilities of all items at any later time, shape (users, items); consumed -inf."""
         met = interaction_matrix(contexts, len(self._catalogue)).toarray() > 0
-        scores = self.choice.scores_of(contexts)
-        return self.choice.utilities(scores, met, order=LATER)
+        return self.choice.utilities(self.choice.scores_of(contexts), met, None)
 
     def feedback(self, histories: Histories, items: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of each level for items asked of users, (users, q) to (users, q, levels)."""
@@ -269,8 +269,8 @@ class AlsJudge(Judge):
     """Bayesian ALS users: taste is the posterior of a regression on explicit ALS factors.
 
     Feedback is a kernel logit of that posterior, of what item and user neighbours said, and of
-    recent feedback; choice a conditional logit of EASE's score, of what comes next, and of
-    popularity.
+    recent feedback; choice a conditional logit of EASE's score, of what comes next, of popularity,
+    and of factors of what was met lately.
     """
 
     kind = "als"
@@ -301,8 +301,9 @@ class BoostedJudge(Judge):
     """Users whose feedback comes from boosted trees over item and user neighbours, and moods.
 
     The trees have a third of the weight, a kernel logit of the same features the rest. Choice is
-    a conditional logit of walks and cosines from what was consumed, of what comes next, and of
-    popularity. Nothing here is a factor model or EASE.
+    a conditional logit of walks and cosines from what was consumed, of what comes next, of
+    popularity, and of factors of what was met lately. Nothing here is of EASE, nor feedback of
+    factors.
     """
 
     kind = "boosted"

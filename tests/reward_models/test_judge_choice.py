@@ -12,9 +12,11 @@ from audience.reward_models.judge_channels import (
     mixed_channels,
     order_channels,
     rounded,
+    sums_before,
     walk_channels,
 )
 from audience.reward_models.judge_choice import STATES, LogLinearChoice
+from audience.reward_models.judge_factors import NextFactors
 
 ITEMS = 30
 
@@ -44,7 +46,9 @@ def surprise(choice: LogLinearChoice, histories: Histories) -> float:
     return float(choice.ranks(histories)[1][late].mean())
 
 
-def fitted(channels: list[str], fitting: Histories, cross_fit: bool) -> LogLinearChoice:
+def fitted(
+    channels: list[str], fitting: Histories, cross_fit: bool, check: Histories | None = None
+) -> LogLinearChoice:
     def of(events: Histories) -> list[Channels]:
         known = {
             "ease": [ease_channel(events, ITEMS, 5.0)],
@@ -56,7 +60,9 @@ def fitted(channels: list[str], fitting: Histories, cross_fit: bool) -> LogLinea
     halves = [fitting.take(np.flatnonzero(part)) for part in (even, ~even)]
     parts = [(halves[0], halves[1]), (halves[1], halves[0])] if cross_fit else [(fitting, fitting)]
     head, popularity = np.arange(ITEMS), np.full(ITEMS, 1 / ITEMS)
-    return LogLinearChoice.fit(of, fitting, parts, head, popularity, seed=0)
+    check = fitting.take(np.zeros(0, np.int64)) if check is None else check
+    texts = np.zeros((ITEMS, 1), np.float32)
+    return LogLinearChoice.fit(of, fitting, parts, check, head, texts, popularity, seed=0)
 
 
 def test_slopes_are_not_those_of_users_known_by_heart() -> None:
@@ -73,6 +79,35 @@ def test_what_follows_what_is_found() -> None:
     rank, _ = choice.ranks(fresh)
     assert (rank[np.arange(len(rank)) % 12 > 0] == 0).mean() > 0.99
     assert surprise(choice, fresh) < 0.1
+
+
+def test_factors_find_what_no_channel_says() -> None:
+    """EASE knows no order: 3 goes with 4 as with 2. Nothing is learned where nobody checks it."""
+    fitting, fresh = marching_users(200, seed=0), marching_users(60, seed=1)
+    alone = fitted(["ease"], fitting, cross_fit=True)
+    choice = fitted(["ease"], fitting, cross_fit=True, check=marching_users(20, seed=2))
+    assert alone.factors.shape[1] == 1 and surprise(alone, fresh) > 0.3
+    assert surprise(choice, fresh) < surprise(alone, fresh) - 0.2
+
+
+def test_factors_that_tell_nobody_anything_are_not_kept() -> None:
+    fitting, check = random_users(60, seed=0), random_users(20, seed=1)
+    alone = fitted(["ease"], fitting, cross_fit=True)
+    choice = fitted(["ease"], fitting, cross_fit=True, check=check)
+    assert surprise(choice, check) <= surprise(alone, check) + 1e-3
+
+
+@pytest.mark.parametrize("rows", [range(100), (0, 1, 31, 32, 33, 64, 99), (50,), ()])
+def test_fading_sums_are_those_of_a_loop(rows: tuple[int, ...]) -> None:
+    each = np.random.default_rng(0).normal(size=(99, 3)).astype(np.float32)
+    decays = np.array([0.0, 0.7, 1.0])
+    expected, running = [], np.zeros((3, 3))
+    for event in [*each, np.zeros(3)]:
+        expected.append(running)
+        running = decays[:, None] * running + event
+    asked = np.array(list(rows), np.int64)
+    found = sums_before(each, decays, asked)
+    np.testing.assert_allclose(found, np.array(expected)[asked], atol=1e-4)
 
 
 def test_order_channels_by_hand() -> None:
@@ -152,9 +187,10 @@ def test_who_met_rare_items_expects_rare_ones_by_hand() -> None:
         np.ones(1),
         np.log(popularity),
         slopes,
+        NextFactors.none(4),
     )
     met = np.array([[False] * 4, [True, False, False, False], [False, False, False, True]])
-    found = choice.utilities(np.zeros((3, 1, 4), np.float32), met)
+    found = choice.utilities(np.zeros((3, 1, 4), np.float32), met, None)
     mean = (popularity * np.log(popularity)).sum()
     for user, item in enumerate([None, 0, 3]):
         popular = 0.0 if item is None else (np.log(popularity[item]) - mean) / 6 / 0.7
