@@ -32,7 +32,7 @@ from audience.reward_models.judge_channels import (
     text_channel,
     walk_channels,
 )
-from audience.reward_models.judge_choice import STATES, LogLinearChoice
+from audience.reward_models.judge_choice import LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_levels import BlendedLevels
@@ -260,8 +260,6 @@ class Judge:
         found = len(choice.log_popularity)
         if found != len(catalogue):
             raise damaged(path, f"items.parquet has {len(catalogue)} items, {ARRAYS} has {found}")
-        if (shape := choice.slopes.shape) != (wanted := (2, STATES, len(choice.decay) + 1)):
-            raise damaged(path, f"{ARRAYS} has slopes {shape}, this version wants {wanted}")
         return cls(features, levels, choice, catalogue, scale, starts)
 
 

@@ -21,8 +21,8 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS, Population
 
-FORMAT = 3
-"""Version of the directory; a directory of another one is refused."""
+FORMATS = {"bert": 3, "als": 4, "boosted": 4}
+"""Version of the directory, by kind; a directory of another one is refused."""
 
 CURE = "Fit it again with audience-fit, or name another directory."
 
@@ -47,7 +47,7 @@ def write_files(
         directory / "starts.parquet"
     )
     about = {
-        "format": FORMAT,
+        "format": FORMATS[kind],
         "kind": kind,
         "audience": version("audience"),
         "values": list(scale.values),
@@ -104,12 +104,13 @@ def read_about(directory: Path) -> dict[str, Any]:
         about["values"], about["edges"]
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(directory, f"users.json: {error!r}") from error
-    if found != FORMAT:
+    about = {"kind": "bert"} | about
+    if found != (wanted := FORMATS.get(str(about["kind"]), found)):
         raise UserModelError(
             f"users {directory}: format {found!r} of version {about.get('audience')}, this "
-            f"version ({version('audience')}) reads format {FORMAT}. {CURE}"
+            f"version ({version('audience')}) reads format {wanted}. {CURE}"
         )
-    return {"kind": "bert"} | about
+    return about
 
 
 def damaged(directory: Path, reason: str) -> UserModelError:
