@@ -19,8 +19,9 @@ F64 = NDArray[np.float64]
 ROOM = 64
 """Events of a slot that there is room for at first; it doubles as needed."""
 
-STATE = ("scores", "sums", "met", "items", "levels", "count")
-"""What `JudgeStates` keeps between steps; all else follows from it."""
+STATE = ("scores", "sums", "met", "items", "levels", "count", "known", "stale")
+"""What `JudgeStates` keeps between steps. What is known follows from the rest, but in a batch of
+another size with other last bits."""
 
 
 class JudgeStates:
@@ -41,7 +42,7 @@ class JudgeStates:
         self.items = np.zeros((rows, ROOM), np.int64)
         self.levels = np.zeros((rows, ROOM), np.int64)
         self.count = np.zeros(rows, np.int64)
-        self._known = np.zeros(self.met.shape)
+        self.known = np.zeros(self.met.shape)
         self.stale = np.ones(rows, np.bool_)
 
     def start(self, rows: I64, histories: Histories) -> None:
@@ -59,18 +60,18 @@ class JudgeStates:
     def utilities(self, rows: I64) -> F64:
         """Log-probabilities over the catalogue, consumed -inf, shape (rows, items)."""
         self._refresh(rows)
-        return self._known[rows]
+        return self.known[rows]
 
     def of_slates(self, rows: I64, slates: I64) -> F64:
         """`utilities` of the items of slates alone, shape (rows, k)."""
         self._refresh(rows)
-        return self._known[rows[:, None], slates]
+        return self.known[rows[:, None], slates]
 
     def _refresh(self, rows: I64) -> None:
         """Know anew what has changed; who chose nothing costs no more than a look at the slate."""
         if len(rows := rows[self.stale[rows]]):
             of = self.scores, self.met, self.sums
-            self._known[rows] = self.judge.choice.utilities(*of, self.discount, rows)
+            self.known[rows] = self.judge.choice.utilities(*of, self.discount, rows)
             self.stale[rows] = False
 
     def react(self, rows: I64, items: I64, uniforms: F64) -> I64:
@@ -147,7 +148,6 @@ class JudgeSessions:
         """Go on from what `get_state` gave."""
         for name in STATE:
             setattr(self.states, name, state[name].copy())
-        self.states.stale[:] = True
 
 
 def drawn(probabilities: F64, uniforms: F64) -> I64:
