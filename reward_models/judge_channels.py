@@ -7,6 +7,7 @@ two items, fading with each further event.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from audience.reward_models.collaborative import (
@@ -111,7 +112,17 @@ def text_channel(vectors: F32) -> Channels:
 
 def rounded(weights: NDArray[np.floating]) -> F32:
     """As a directory keeps them: of half precision, which halves what a judge takes on disk."""
-    return weights.astype(np.float16).astype(np.float32)
+    return single(halved(weights))
+
+
+def halved(numbers: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Of half precision; by torch, which converts several times faster than NumPy."""
+    return torch.from_numpy(np.ascontiguousarray(numbers)).half().numpy()
+
+
+def single(numbers: NDArray[np.float16]) -> F32:
+    """Of single precision, likewise."""
+    return torch.from_numpy(numbers).float().numpy()
 
 
 SPAN = 32

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 
 from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_channels import Channels, rounded, sums_before
+from audience.reward_models.judge_channels import Channels, halved, rounded, single, sums_before
 from audience.reward_models.judge_factors import GONE, Asked, NextFactors, means_of
 from audience.reward_models.judge_slopes import Sample, fitted_slopes
-from audience.reward_models.metrics import CELLS
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -33,7 +33,7 @@ EVENTS = (6000, 2000)
 """Events that the slopes of the next and of any later event are fitted on, as many of each user:
 judged is what holds for the mean user."""
 
-FACTOR_EVENTS = (100_000, 20_000)
+FACTOR_EVENTS = (100_000, 5_000)
 """Events of the fitting users that factors are fitted on, and of others that they are checked
 on."""
 
@@ -45,6 +45,9 @@ LENGTH_UNIT = 4.0
 
 SAMPLE_CELLS = 200_000_000
 """Numbers in a sample of events (400 MB): of a large catalogue there are fewer events in it."""
+
+CACHED_CELLS = 2**18
+"""Numbers of scores worked on at a time: what several passes read and write stays in the cache."""
 
 STATES = 3
 """What slopes hang on: 1, how long a history is, and how popular. The last takes .6 % (movielens)
@@ -131,8 +134,8 @@ class LogLinearChoice:
                 new = replace(new, floor=part.floor)
             for order in (NEXT, LATER):
                 samples[order] += part._sample(own, order, share[order], rng)
-            # Weights are of half precision already, if rounded to it.
-            packed.append(replace(part, weights=part.weights.astype(np.float16)))
+            # Weights are rounded to half precision: nothing is lost.
+            packed.append((halved(part.weights), replace(part, weights=part.weights[:0])))
         start = new.slopes[0]
         slopes = np.stack([fitted_slopes(of, start) for of in samples])
         del samples
@@ -141,8 +144,8 @@ class LogLinearChoice:
         each = _each(fitting.lengths, most[0])
 
         def asked(at: int) -> list[Asked]:
-            part = packed[at]
-            part = replace(part, weights=part.weights.astype(np.float32), slopes=slopes)
+            weights, part = packed[at]
+            part = replace(part, weights=single(weights), slopes=slopes)
             return part._asked(parts[at][1], each, np.random.default_rng((seed, at)))
 
         found = [one for part in fits(asked, range(len(parts))) for one in part]
@@ -196,7 +199,7 @@ class LogLinearChoice:
             base = self.utilities(scores, met, self.factors.before(place[items], rows))
             means = means_of(place[items], rows, len(self.head))
             at = place[items[rows]]
-            found.append(Asked(np.maximum(base[:, self.head], GONE).astype(np.float16), means, at))
+            found.append(Asked(halved(np.maximum(base[:, self.head], GONE)), means, at))
         return found
 
     # In use
@@ -225,16 +228,16 @@ class LogLinearChoice:
         rows = np.arange(len(met)) if rows is None else rows
         n_items, order = met.shape[1], LATER if sums is None else NEXT
         out = np.empty((len(rows), n_items))
-        per_floor = (1 / self.floor[:, None]).astype(np.float32)
-        for at in range(0, len(rows), chunk := max(1, CELLS // (32 * n_items))):
+        per_floor = torch.from_numpy((1 / self.floor[:, None]).astype(np.float32))
+        for at in range(0, len(rows), chunk := max(1, CACHED_CELLS // scores[:1].size)):
             part = rows[at : at + chunk]
             gone = met[part]
             slopes = self._state(gone) @ self.slopes[order]
-            logs = scores[part] * per_floor  # (chunk, channels, head)
-            np.log(np.maximum(logs, 1, out=logs), out=logs)
-            logs *= slopes[:, :-1, None].astype(np.float32)
+            logs = scores[part]  # (chunk, channels, head)
+            # In bits, and by torch, whose logarithms take half as long as NumPy's.
+            torch.from_numpy(logs).mul_(per_floor).clamp_(min=1).log2_()
             raw = (slopes[:, -1:] - popularity_discount) * self.log_popularity
-            of_head = logs.sum(1)
+            of_head = np.matmul((slopes[:, None, :-1] * np.log(2)).astype(np.float32), logs)[:, 0]
             if sums is not None:
                 of_head += self.factors.utilities(sums[part])
             if len(self.head) == n_items:
@@ -312,7 +315,7 @@ class LogLinearChoice:
         shape = len(scores), len(self.decay) + 1, len(self.log_popularity)
         logs = np.zeros(shape, np.float16)
         scaled = scores / self.floor[:, None].astype(np.float32)
-        logs[:, :-1, self.head] = np.log(np.maximum(scaled, 1.0))
+        logs[:, :-1, self.head] = halved(np.log(np.maximum(scaled, 1.0, out=scaled), out=scaled))
         logs[:, -1] = self.log_popularity
         return logs
 

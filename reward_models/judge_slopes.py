@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from audience.reward_models.judge_channels import single
 from audience.reward_models.metrics import CELLS
 
 F64 = NDArray[np.float64]
@@ -86,7 +87,7 @@ def _derivatives(samples: list[Sample], slopes: F64) -> tuple[float, F64, F64]:
     loss, gradient = RIDGE * float(np.square(slopes).sum()) * events, 2 * RIDGE * slopes * events
     curvature = 2 * RIDGE * events * np.eye(states * size).reshape(states, size, states, size)
     for part in (part for sample in samples for part in sample.chunks()):
-        x = part.regressors.astype(np.float32)  # (chunk, slopes, items)
+        x = single(part.regressors)  # (chunk, slopes, items)
         state = part.state  # (chunk, states)
         logits = np.matmul((state @ slopes).astype(np.float32)[:, None], x)[:, 0]
         logits[part.met] = -np.inf
