@@ -65,7 +65,7 @@ PRESETS: dict[ComparePreset, Preset] = {
     # Minutes on 2 cores.
     "demo": Preset(
         seeds=1,
-        steps=200_000,
+        steps=150_000,
         num_envs=256,
         evaluations=8,
         sessions=4,
