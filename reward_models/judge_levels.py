@@ -22,8 +22,8 @@ TREES = 1 / 3
 class BlendedLevels:
     """Weighted mean of the probabilities of trees and kernel logit, fitted to the same events.
 
-    On movielens' validation users both together (NLL 1.562, RMSE .821) err less than the trees
-    (1.578, .826) or the logit (1.566, .822), from features without `FeedbackFeatures.company`.
+    On movielens' validation users both together (NLL 1.552, RMSE .8139) err less than the trees
+    (1.561, .8197) or the logit (1.557, .8140).
 
     Attributes:
         trees: Boosted trees.
