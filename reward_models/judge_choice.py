@@ -151,13 +151,8 @@ class LogLinearChoice:
         found = [one for part in fits(asked, range(len(parts))) for one in part]
         checked = new._asked(check, _each(check.lengths, most[1]), rng)
         factors, scale = NextFactors.fit(found, checked, vectors, seed)
-        return new._with(factors, scale)
-
-    def _with(self, factors: NextFactors, scale: float) -> LogLinearChoice:
-        """With factors, on top of `scale` times the utilities of what comes next."""
-        slopes = self.slopes.copy()
         slopes[NEXT] *= scale
-        return replace(self, slopes=slopes, factors=factors)
+        return replace(new, slopes=slopes, factors=factors)
 
     @classmethod
     def _of(cls, channels: list[Channels], head: I64, popularity: F64) -> LogLinearChoice:
@@ -192,14 +187,14 @@ class LogLinearChoice:
 
     def _asked(self, tuning: Histories, share: float, rng: np.random.Generator) -> list[Asked]:
         """What is said of `share` events (in the mean) of each user, those of the head."""
-        found, place = [], self._place
+        found = []
         for items, rows in _drawn(tuning, NEXT, share, rng):
-            rows = rows[place[items[rows]] >= 0]
+            at = self._place[items]
+            rows = rows[at[rows] >= 0]
             scores, met = self._before(items, rows)
-            base = self.utilities(scores, met, self.factors.before(place[items], rows))
-            means = means_of(place[items], rows, len(self.head))
-            at = place[items[rows]]
-            found.append(Asked(halved(np.maximum(base[:, self.head], GONE)), means, at))
+            base = self.utilities(scores, met, self.factors.before(at, rows))
+            base = halved(np.maximum(base[:, self.head], GONE))
+            found.append(Asked(base, means_of(at, rows, len(self.head)), at[rows]))
         return found
 
     # In use
@@ -229,7 +224,8 @@ class LogLinearChoice:
         n_items, order = met.shape[1], LATER if sums is None else NEXT
         out = np.empty((len(rows), n_items))
         per_floor = torch.from_numpy((1 / self.floor[:, None]).astype(np.float32))
-        for at in range(0, len(rows), chunk := max(1, CACHED_CELLS // scores[:1].size)):
+        cells = len(self.decay) * len(self.head)  # of a user
+        for at in range(0, len(rows), chunk := max(1, CACHED_CELLS // cells)):
             part = rows[at : at + chunk]
             gone = met[part]
             slopes = self._state(gone) @ self.slopes[order]

@@ -14,8 +14,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 ENSEMBLES = 2
-"""Fits of other seeds whose logits are averaged: validation users of movielens are told .03 %
-better (RMSE of the blend with a kernel logit; .1 % by NLL) than by one of twice the rounds."""
+"""Fits of other seeds whose logits are averaged. With a kernel logit two of these tell validation
+users of movielens .03 % better (RMSE; NLL .1 %) than one fit of twice the rounds, 24 leaves and 40
+events a leaf; test users no better."""
 
 ROUNDS, LEARNING_RATE = 60, 0.08
 DEPTH, LEAVES = 8, 16

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from audience.reward_models.collaborative import only_items
 from audience.reward_models.coming import KINDS
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_channels import (
@@ -95,6 +96,22 @@ def test_factors_that_tell_nobody_anything_are_not_kept() -> None:
     alone = fitted(["ease"], fitting, cross_fit=True)
     choice = fitted(["ease"], fitting, cross_fit=True, check=check)
     assert surprise(choice, check) <= surprise(alone, check) + 1e-3
+
+
+def test_who_met_nothing_or_only_rare_items_is_no_obstacle() -> None:
+    """The head is all items but the last: of user b only an event beyond it can be asked."""
+    fitting = users_of(np.argsort(np.random.default_rng(0).random((20, ITEMS)), 1)[:, :8])
+    odd = Histories.from_lists([[], [(ITEMS - 1, 0)], [(0, 0), (ITEMS - 1, 0), (1, 0)]])
+    head, popularity = np.arange(ITEMS - 1), np.full(ITEMS, 1 / ITEMS)
+
+    def channels(events: Histories) -> list[Channels]:
+        return [ease_channel(only_items(events, head, ITEMS), len(head), 5.0)]
+
+    texts = np.zeros((len(head), 1), np.float32)
+    parts = [(fitting, odd), (odd, fitting)]
+    choice = LogLinearChoice.fit(channels, fitting, parts, odd, head, texts, popularity, seed=0)
+    rank, surprise = choice.ranks(odd)
+    assert rank.shape == (4,) and np.isfinite(surprise).all()
 
 
 @pytest.mark.parametrize("rows", [range(100), (0, 1, 31, 32, 33, 64, 99), (50,), ()])
