@@ -7,6 +7,7 @@ two items, fading with each further event.
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -154,3 +155,20 @@ def sums_before(each: F32, decays: F64, rows: NDArray[np.int64]) -> F32:
         found[first:last] = sums.transpose(1, 0, 2)
         carry = kept[:, len(part), None] * carry + kept[:, len(part) - 1 :: -1] @ part
     return found
+
+
+def faded(histories: Histories, place: NDArray[np.int64], head: int, decay: float) -> sp.csr_matrix:
+    """What whole histories keep of their events, shape (users, head), float32.
+
+    Args:
+        histories: Of the users.
+        place: Of each item of the catalogue in the head, -1 beyond it, shape (items,).
+        head: Items of the head.
+        decay: What is kept of an event with each further one.
+    """
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    age = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(users))
+    at = place[histories.items]
+    known = at >= 0
+    cells = (decay ** age[known]).astype(np.float32), (users[known], at[known])
+    return sp.csr_matrix(cells, (len(histories), head), dtype=np.float32)

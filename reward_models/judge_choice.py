@@ -12,13 +12,19 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
 from audience.reward_models.fit_threads import fits
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_channels import Channels, halved, rounded, single, sums_before
+from audience.reward_models.judge_channels import (
+    Channels,
+    faded,
+    halved,
+    rounded,
+    single,
+    sums_before,
+)
 from audience.reward_models.judge_factors import GONE, Asked, NextFactors, means_of
 from audience.reward_models.judge_slopes import Sample, fitted_slopes
 
@@ -192,8 +198,8 @@ class LogLinearChoice:
             at = self._place[items]
             rows = rows[at[rows] >= 0]
             scores, met = self._before(items, rows)
-            base = self.utilities(scores, met, self.factors.before(at, rows))
-            base = halved(np.maximum(base[:, self.head], GONE))
+            said = self.utilities(scores, met, self.factors.before(at, rows))
+            base = halved(np.maximum(said[:, self.head], GONE))
             found.append(Asked(base, means_of(at, rows, len(self.head)), at[rows]))
         return found
 
@@ -250,18 +256,10 @@ class LogLinearChoice:
 
     def scores_of(self, histories: Histories) -> F32:
         """Scores after whole histories, shape (users, channels, head)."""
-        n = len(histories)
-        users = np.repeat(np.arange(n), histories.lengths)
-        age = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(users))
-        place = self._place[histories.items]
-        known = place >= 0
-        found = np.empty((n, len(self.decay), len(self.head)), np.float32)
-        for c, decay in enumerate(self.decay):
-            weight = (decay ** age[known]).astype(np.float32)
-            events = sp.csr_matrix(
-                (weight, (users[known], place[known])), (n, len(self.head)), dtype=np.float32
-            )
-            found[:, c] = events @ self.weights[self.source[c]]
+        place, head = self._place, len(self.head)
+        found = np.empty((len(histories), len(self.decay), head), np.float32)
+        for c, (source, decay) in enumerate(zip(self.source, self.decay, strict=True)):
+            found[:, c] = faded(histories, place, head, decay) @ self.weights[source]
         return found
 
     def sums_of(self, histories: Histories) -> F32:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audience.reward_models.histories import Histories
-from audience.reward_models.judge_channels import rounded, sums_before
+from audience.reward_models.judge_channels import faded, rounded, sums_before
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -156,16 +156,9 @@ class NextFactors:
             histories: Of the users.
             place: Of each item of the catalogue in the head, -1 beyond it.
         """
-        n = len(histories)
-        users = np.repeat(np.arange(n), histories.lengths)
-        age = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(users))
-        at = place[histories.items]
-        known = at >= 0
-        found = np.zeros((n, *self.shape), np.float32)
+        found = np.zeros((len(histories), *self.shape), np.float32)
         for p, pace in enumerate(PACES):
-            weight = (pace ** age[known]).astype(np.float32)
-            cells = weight, (users[known], at[known])
-            events = sp.csr_matrix(cells, (n, len(self.come)), dtype=np.float32)
+            events = faded(histories, place, len(self.come), pace)
             found[:, p, :-1] = events @ self.met[p]
             found[:, p, -1] = events.sum(1).A1
         return found
