@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +24,12 @@ from audience.benchmarks.worlds import HALF, OTHER
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.judges import JUDGES
 
-Kind = Literal["users", "judge", "agent", "witnesses", "competence", "masked", "grid", "front"]
+Kind = Literal[
+    "users", "judge", "agent", "opened", "witnesses", "competence", "masked", "grid", "front"
+]
+
+CHECKS: tuple[Kind, ...] = ("masked", "competence")
+"""What is asked of a seed once all is made."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -36,9 +41,10 @@ class Cell:
     Attributes:
         seed: The seed.
         kind: `users`: the fit of the simulator; `judge`: of a judge; `witnesses`: of those;
-            `agent`: an agent and all its sessions; `competence`: of the judges; `masked`: values
-            under replay's masks; `grid`: an agent's sessions in a judge under one setting of the
-            assumptions; `front`: those of an agent re-ranked for diversity.
+            `agent`: an agent and its sessions in half A; `opened`: its sessions where no agent
+            was made; `competence`: of the judges; `masked`: values under replay's masks; `grid`:
+            an agent's sessions in a judge under one setting of the assumptions; `front`: those of
+            an agent re-ranked for diversity.
         of: Half and class of a judge; name of an agent; or name, world, and row of the grid or
             weight of diversity.
     """
@@ -62,6 +68,7 @@ class Pool:
         self, jobs: int, settings: CompareSettings, record: dict[str, Any], began: float
     ) -> None:
         self.jobs = jobs
+        self._ahead: list[Future[None]] = []
         self._executor: ProcessPoolExecutor | None = None
         if jobs:
             context = multiprocessing.get_context("spawn")
@@ -69,12 +76,19 @@ class Pool:
                 jobs, context, initializer=_begin, initargs=(settings, record, began)
             )
 
-    def run(self, cells: Sequence[Cell]) -> None:
-        """Run a wave; the first cells begin first."""
+    def run(self, cells: Sequence[Cell], ahead: Sequence[Cell] = ()) -> None:
+        """Run a wave; the first cells begin first.
+
+        Args:
+            cells: Those of the wave.
+            ahead: Cells of the next wave that need nothing of this one. They begin where a process
+                is free, and only the next wave waits for them.
+        """
         if self._executor is None:
             return
         with _single_threaded():  # processes are made when there is work
-            running = [self._executor.submit(_run, cell) for cell in cells]
+            running = [self._executor.submit(_run, cell) for cell in cells] + self._ahead
+            self._ahead = [self._executor.submit(_run, cell) for cell in ahead]
             for one in running:
                 one.result()
 
@@ -84,27 +98,36 @@ class Pool:
             self._executor.shutdown(cancel_futures=True)
 
 
-def making(settings: CompareSettings) -> Iterator[list[Cell]]:
-    """The waves in which all is made, and meets the users: what takes longest comes first."""
+def making(settings: CompareSettings) -> Iterator[tuple[list[Cell], list[Cell]]]:
+    """The waves in which all is made, and meets the users: what takes longest comes first.
+
+    Yields:
+        What `Pool.run` takes: the cells of a wave, and those that begin ahead of the next.
+    """
     seeds = range(settings.budget.seeds)
     own = [settings.inner_judge] + ([] if settings.partner is None else [settings.partner])
-    judges = [*((HALF, kind) for kind in own), *((OTHER, kind) for kind in JUDGES)]
-    yield [
+    fits = [
         *(Cell(seed, "users") for seed in seeds),
-        *(Cell(seed, "judge", of) for seed in seeds for of in judges),
+        *(Cell(seed, "judge", (HALF, kind)) for seed in seeds for kind in own),
     ]
+    yield fits, [Cell(seed, "judge", (OTHER, kind)) for seed in seeds for kind in JUDGES]
     if any(ROSTER[name].witnesses for name in settings.names):
-        yield [Cell(seed, "witnesses") for seed in seeds]
-    slow = [name for name in settings.names if ROSTER[name].simulates]
-    rest = [name for name in settings.names if name not in slow]
-    slow.sort(key=lambda name: ROSTER[name].kind != "rl")  # training, then asking the model
-    yield [
-        Cell(seed, "agent", (name,))
-        for names in (slow, rest)
-        for seed in seeds  # a process keeps the models of one seed
-        for name in names
-    ]
-    yield [Cell(seed, "competence") for seed in seeds] + [Cell(seed, "masked") for seed in seeds]
+        yield [Cell(seed, "witnesses") for seed in seeds], []
+    trained = [name for name in settings.names if ROSTER[name].kind == "rl"]
+    asking = [name for name in settings.names if ROSTER[name].model]
+    rest = [name for name in settings.names if name not in (*trained, *asking)]
+
+    def of_agents(kind: Kind) -> list[Cell]:
+        return [
+            Cell(seed, kind, (name,))
+            for names in ([*trained, *asking], rest)
+            for seed in seeds  # a process keeps the models of one seed
+            for name in names
+        ]
+
+    yield of_agents("agent"), []
+    checks = [Cell(seed, kind) for seed in seeds for kind in CHECKS]
+    yield [*checks, *of_agents("opened")], []
 
 
 def turning(
@@ -149,6 +172,7 @@ class _Runner:
             _ = stages.worlds.witnesses
         elif cell.kind == "agent":
             stages.in_half_a(*cell.of)
+        elif cell.kind == "opened":
             stages.opened(*cell.of)
         elif cell.kind == "competence":
             stages.competences()

@@ -98,8 +98,8 @@ def compare(settings: CompareSettings) -> dict[str, Any]:
     write_json(out / "settings.json", told)
     pool = Pool(settings.processes, settings, record, started)
     try:
-        for cells in making(settings):
-            pool.run(cells)
+        for cells, ahead in making(settings):
+            pool.run(cells, ahead)
         run = _Run(settings, seeds, told, pool)
         for stages in seeds:
             run.in_half_a(stages)

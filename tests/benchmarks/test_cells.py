@@ -16,12 +16,12 @@ from audience.reward_models.judges import JUDGES
 
 def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
     settings = CompareSettings(agents="random,ease,greedy,ppo", seeds=2)
-    fits, agents, checks = making(settings)
+    (fits, ahead), (agents, none), (opened, _) = making(settings)
     assert fits[:2] == [Cell(0, "users"), Cell(1, "users")]
     own = [("a", "als"), ("a", "boosted")]  # the inner judge and the partner
-    judges = [*own, *(("b", kind) for kind in JUDGES)]
-    assert fits[2:] == [Cell(seed, "judge", of) for seed in (0, 1) for of in judges]
-    assert [(cell.seed, *cell.of) for cell in agents] == [
+    assert fits[2:] == [Cell(seed, "judge", of) for seed in (0, 1) for of in own]
+    assert ahead == [Cell(seed, "judge", ("b", kind)) for seed in (0, 1) for kind in JUDGES]
+    expected = [
         (0, "ppo"),
         (0, "greedy"),
         (1, "ppo"),
@@ -31,8 +31,11 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
         (1, "random"),
         (1, "ease"),
     ]
-    assert {cell.kind for cell in checks} == {"competence", "masked"} and len(checks) == 4
-    lonely = next(making(CompareSettings(agents="ppo", seeds=1, partner=None)))
+    assert [(cell.seed, *cell.of) for cell in agents] == expected
+    assert not none  # agents make what is asked for next
+    assert {cell.kind for cell in opened[:4]} == {"competence", "masked"}
+    assert [(cell.seed, *cell.of) for cell in opened[4:]] == expected
+    lonely, _ = next(making(CompareSettings(agents="ppo", seeds=1, partner=None)))
     assert Cell(0, "judge", ("a", "boosted")) not in lonely
     grid = turning(settings, ("ppo", "ease"), rows=7)
     assert len(set(grid)) == len(grid) == 2 * len(JUDGES) * 2 * 7
@@ -43,7 +46,8 @@ def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
 
 
 def test_witnesses_are_fitted_before_the_agents_that_ask_them() -> None:
-    fits, witnesses, agents, _ = making(CompareSettings(agents="ease,greedy_pessimism", seeds=2))
+    waves = making(CompareSettings(agents="ease,greedy_pessimism", seeds=2))
+    fits, witnesses, agents, _ = (cells for cells, _ in waves)
     assert witnesses == [Cell(0, "witnesses"), Cell(1, "witnesses")]
     assert Cell(0, "users") in fits and Cell(1, "agent", ("greedy_pessimism",)) in agents
 
