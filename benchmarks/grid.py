@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from audience.reward_models.users import Assumptions
+
+if TYPE_CHECKING:
+    from audience.reward_models.log import InteractionLog
 
 ACCEPTANCE = (0.2, 0.4, 0.6)
 LEAVE = {"low": 0.5, "default": 1.0, "high": 2.0}
 """What both chances of leaving are multiplied by."""
 
 POPULARITY_DISCOUNT = (0.0, 0.5, 1.0)
+
+AS_LEARNED = "learned"
+"""What a row says of an assumption that need not be made."""
+
+HAZARDS = ("leave_after_choice", "leave_after_skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +36,37 @@ class Setting:
     assumptions: Assumptions
 
 
-def settings_of(own: Assumptions, how: Literal["each", "product"]) -> list[Setting]:
+def taught_by(log: InteractionLog) -> frozenset[str]:
+    """Names of the assumptions that judges fitted to this log do without."""
+    taught = {"acceptance"} if log.has_impressions else set()
+    if log.has_sessions:
+        taught |= {"leave_after_choice"}
+        taught |= {"leave_after_skip"} if log.has_impressions else set()
+    return frozenset(taught)
+
+
+def settings_of(
+    own: Assumptions,
+    how: Literal["each", "product"],
+    taught: frozenset[str] = frozenset(),
+) -> list[Setting]:
     """The settings of the grid.
 
     Args:
         own: Of the comparison.
         how: "each": the own ones, and each of the others alone changed from them; "product": all
             combinations.
+        taught: Names of assumptions that the log makes needless: where they were not set by hand
+            they stay as learned.
     """
     stated = own.stated
-    base = (stated.acceptance, "default", stated.popularity_discount)
-    axes = (ACCEPTANCE, tuple(LEAVE), POPULARITY_DISCOUNT)
+    learned = {name for name in taught if getattr(own, name) is None}
+    base: tuple[Any, ...] = (stated.acceptance, "default", stated.popularity_discount)
+    axes: tuple[tuple[Any, ...], ...] = (ACCEPTANCE, tuple(LEAVE), POPULARITY_DISCOUNT)
+    if "acceptance" in learned:
+        base, axes = (AS_LEARNED, *base[1:]), ((AS_LEARNED,), *axes[1:])
+    if learned.issuperset(HAZARDS):
+        base, axes = (base[0], AS_LEARNED, base[2]), (axes[0], (AS_LEARNED,), axes[2])
     if how == "product":
         cells = list(itertools.product(*axes))
     else:
@@ -47,18 +75,23 @@ def settings_of(own: Assumptions, how: Literal["each", "product"]) -> list[Setti
             for axis, values in enumerate(axes)
             for value in values
         ]
-        cells = list(dict.fromkeys([base, *changed]))  # type: ignore[list-item]
-    return [_setting(own, *cell) for cell in cells]
+        cells = list(dict.fromkeys([base, *changed]))
+    return [_setting(own, learned, *cell) for cell in cells]
 
 
-def _setting(own: Assumptions, acceptance: float, leave: str, discount: float) -> Setting:
-    factor, stated = LEAVE[leave], own.stated
+def _setting(
+    own: Assumptions, learned: set[str], acceptance: Any, leave: str, discount: float
+) -> Setting:
+    factor = LEAVE.get(leave, 1.0)
+    stated = vars(own.stated)
+    hazards = {
+        name: None if name in learned else min(1.0, factor * stated[name]) for name in HAZARDS
+    }
     return Setting(
         {"acceptance": acceptance, "leave": leave, "popularity_discount": discount},
         Assumptions(
-            acceptance=acceptance,
+            acceptance=None if acceptance == AS_LEARNED else acceptance,
             popularity_discount=discount,
-            leave_after_choice=min(1.0, factor * stated.leave_after_choice),
-            leave_after_skip=min(1.0, factor * stated.leave_after_skip),
+            **hazards,
         ),
     )

@@ -63,12 +63,13 @@ def recovery(
     learned: frozenset[str] = getattr(users, "learned", frozenset())
     rules: dict[str, Any] = {}
     if "outside" not in learned:
-        rules["acceptance"] = rates.acceptance
+        if "acceptance" not in learned:
+            rules["acceptance"] = rates.acceptance
         # What is met next is exposure times acceptance: a log shown by popularity has both in it.
         rules["popularity_discount"] = 1.0 if logging == "popularity" else 0.0
-    if "leave" not in learned:
-        rules["leave_after_choice"] = rates.leave_after_choice
-        rules["leave_after_skip"] = rates.leave_after_skip
+    for name in {"leave_after_choice", "leave_after_skip"} - learned:
+        if "leave" not in learned:
+            rules[name] = getattr(rates, name)
     valued: dict[str, dict[str, Value]] = {}
     for name, policy in policies.items():
         say(f"{log.name}, seed {seed}: {name} in both worlds")

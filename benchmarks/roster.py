@@ -14,7 +14,7 @@ from audience.agents.greedy import ChoiceAgent, GreedyAgent, ScoringUsers
 from audience.agents.trials import Trials
 from audience.reward_models.histories import Histories
 from audience.reward_models.mixed import mixed
-from audience.reward_models.users import Assumptions, UserModel
+from audience.reward_models.users import UserModel
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -47,7 +47,6 @@ class World:
             none, and the users' own ensemble has to do.
         partners: User models of other classes of half A, in which agents learn and are tuned in
             turn with the simulator.
-        told: What these are told, who learn nothing from slates.
     """
 
     users: UserModel
@@ -59,12 +58,11 @@ class World:
     replay: UserModel | None = None
     checked: Callable[[float], UserModel] | None = None
     partners: Sequence[UserModel] = ()
-    told: Assumptions | None = None
 
     @property
     def learned_in(self) -> UserModel:
         """The simulator and its partners in one population."""
-        return mixed([self.users, *self.partners], self.told)
+        return mixed([self.users, *self.partners])
 
     def directory(self, name: str) -> Path:
         """Where a trained agent lies."""

@@ -1,4 +1,4 @@
-"""Logs of scripted users, of whom the truth is known: the log, its rates, and the truth itself."""
+"""Logs of scripted users, of whom the truth is known: the log, and the truth itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from audience.reward_models.scripted import ScriptedUsers
-from audience.reward_models.users import POPULATIONS, Assumptions, UserModel
+from audience.reward_models.users import POPULATIONS, UserModel
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
@@ -23,28 +23,18 @@ it."""
 
 
 @lru_cache(maxsize=1)
-def scripted_log(users: int) -> tuple[InteractionLog, Assumptions]:
-    """A log in which everything was shown as often, and what it says of slates.
+def scripted_log(users: int) -> InteractionLog:
+    """A log in which everything was shown as often.
 
     Args:
         users: Who wrote it.
-
-    Returns:
-        The log, and its rates of acceptance and of leaving: what users who learn nothing from
-        slates have to be told.
     """
     from audience.reward_models.log import InteractionLog  # polars only where needed
-    from audience.reward_models.scripted_log import Rates, items_of, write_frame
+    from audience.reward_models.scripted_log import items_of, write_frame
 
     scripted = ScriptedUsers(seed=SEED)
     frame = write_frame(scripted, new_users=users, step_limit=LOG_STEP_LIMIT, seed=SEED)
-    log = InteractionLog.from_frames(frame, items_of(scripted), name=SCRIPTED)
-    rates = Rates.of(frame, LOG_STEP_LIMIT)
-    return log, Assumptions(
-        acceptance=rates.acceptance,
-        leave_after_choice=rates.leave_after_choice,
-        leave_after_skip=rates.leave_after_skip,
-    )
+    return InteractionLog.from_frames(frame, items_of(scripted), name=SCRIPTED)
 
 
 def truth_of(scripted: ScriptedUsers, users: UserModel) -> ScriptedUsers:

@@ -231,18 +231,6 @@ class CompareSettings:
         return self.log == SCRIPTED
 
     @property
-    def told(self) -> Assumptions:
-        """What users are told who learn nothing from slates, as judges.
-
-        Of a log of slates, its own rates stand in the place of what was not set by hand.
-        """
-        if not self.scripted:
-            return self.assumptions
-        rates = scripted_log(self._scripted_users)[1]
-        by_hand = {k: v for k, v in dataclasses.asdict(self.assumptions).items() if v is not None}
-        return dataclasses.replace(rates, **by_hand)
-
-    @property
     def _scripted_users(self) -> int:
         return SCRIPTED_USERS[self.preset == "tiny"]
 
@@ -279,7 +267,7 @@ class CompareSettings:
         from audience.reward_models.fit_settings import FitSettings  # torch only where needed
 
         if self.scripted:
-            return scripted_log(self._scripted_users)[0]
+            return scripted_log(self._scripted_users)
         return FitSettings(
             log=self.log, interactions=self.interactions, items=self.items, text=self.text
         ).read_log()

@@ -16,7 +16,7 @@ from audience.agents.training import TrainSettings
 from audience.agents.tuning import TunedAgent
 from audience.benchmarks.beyond import Known
 from audience.benchmarks.files import load_sessions, read_json, save_sessions, write_json
-from audience.benchmarks.grid import Setting, settings_of
+from audience.benchmarks.grid import Setting, settings_of, taught_by
 from audience.benchmarks.judging import competences
 from audience.benchmarks.masked import masked_values
 from audience.benchmarks.roster import ROSTER, World
@@ -84,7 +84,8 @@ class Stages:
     @cached_property
     def assumed(self) -> list[Setting]:
         """The settings of the assumptions that champions are valued under."""
-        return settings_of(self.settings.told, self.settings.budget.grid)
+        grid = self.settings.budget.grid
+        return settings_of(self.settings.assumptions, grid, taught_by(self.worlds.log))
 
     def turned(self, name: str, world: str, row: int) -> Evaluation:
         """An agent's sessions in a judge under one of the `assumed` settings."""
@@ -167,7 +168,7 @@ class Stages:
             "agent": self._trained(name),
             "population": population,
             "sessions_per_user": wanted,
-            "assumptions": dataclasses.asdict(assumptions or self.worlds.assumptions_of(world)),
+            "assumptions": dataclasses.asdict(assumptions or self.settings.assumptions),
         }
         label = _label(assumptions) + (f"-diversity-{diversity:g}" if diversity else "")
         if diversity:
@@ -239,7 +240,6 @@ class Stages:
             replay=replay if replay and len(replay.starts("validation")) else None,
             checked=self.worlds.checked,
             partners=self.worlds.partners,
-            told=settings.told,
         )
 
     def agent(self, name: str) -> Any:

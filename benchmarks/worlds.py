@@ -28,7 +28,7 @@ from audience.reward_models.quality_data import QualityData
 from audience.reward_models.replay import ReplayUsers
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.splits import Half
-from audience.reward_models.users import Assumptions, UserModel
+from audience.reward_models.users import UserModel
 from audience.reward_models.witnesses import fit_witness
 
 HALF: Literal["a"] = "a"
@@ -79,11 +79,6 @@ class Worlds:
         judges = [f"{JUDGE}{kind}" for kind in JUDGES]
         truth = [TRUTH] if self.settings.scripted else []
         return [*judges, *truth, *([REPLAY] if self.replay else [])]
-
-    def assumptions_of(self, world: str) -> Assumptions:
-        """What the users of a world are told of the answer to a slate."""
-        judge = world == INNER or world.startswith(JUDGE)
-        return self.settings.told if judge else self.settings.assumptions
 
     def users_of(self, world: str) -> UserModel:
         """Whom an agent meets in a world."""

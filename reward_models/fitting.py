@@ -108,7 +108,13 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
         return f"these users learn nothing from {what}" if there else f"the log has no {what}"
 
     said = []
-    if "outside" not in learned:
+    if "acceptance" in learned:
+        said.append(
+            "choice: these users learn from impressions how often something is chosen, but not "
+            "what: what is met next is taken for it; `popularity_discount` sets how much of "
+            "popularity is exposure rather than taste"
+        )
+    elif "outside" not in learned:
         said.append(
             f"choice: {why(log.has_impressions, 'impressions')}, so what is met next is taken for "
             "what would be chosen when shown; `acceptance` sets how often a slate drawn by "
@@ -117,12 +123,15 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
         )
     elif "position" not in learned:
         said.append("position: all slates of the log hold one item, so places are all alike")
-    if "leave" not in learned:
+    rates = {"leave_after_choice", "leave_after_skip"} & learned
+    if rates:
+        said.append("leave: all users leave alike, after a choice or a skip, as often as the log's")
+    elif "leave" not in learned:
         said.append(
             f"leave: {why(log.has_sessions, 'sessions of use')}, so leaving is a constant chance, "
             "`leave_after_choice` and `leave_after_skip`"
         )
-    elif "outside" not in learned:
+    if len(rates) == 1 or ("leave" in learned and "outside" not in learned):
         said.append("leave: the log has no skips, so one is followed by a leave as often as stated")
     if "dwell" not in learned:
         dwell = "dwell_seconds" in log.interactions.columns

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audience.reward_models.histories import Histories
+from audience.reward_models.log_slates import Slates
 from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Assumptions, Response
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+
+AT_A_TIME = 256
+"""Slates whose users' states are kept together."""
 
 ROOM = 64
 """Events of a slot that there is room for at first; it doubles as needed."""
@@ -109,7 +113,7 @@ class JudgeSessions:
 
     def __init__(self, judge: Judge, slots: int, assumptions: Assumptions, outside: float) -> None:
         self.states = JudgeStates(judge, slots, assumptions.popularity_discount)
-        self.assumptions, self.outside = assumptions, outside
+        self.outside, self.leaving = outside, judge.answers.leaving(assumptions)
 
     def start(self, slots: I64, histories: Histories) -> None:
         """Begin a new session in each of these slots, with one history a slot."""
@@ -134,8 +138,7 @@ class JudgeSessions:
         item[rows] = slates[rows, choice[rows]]
         if len(rows):
             level[rows] = self.states.react(rows, item[rows], uniforms[rows, FEEDBACK])
-        stated = self.assumptions.stated
-        hazard = np.where(choice >= 0, stated.leave_after_choice, stated.leave_after_skip)
+        hazard = np.where(choice >= 0, *self.leaving)
         leave = (uniforms[:, LEAVE] < hazard) & active
         none = np.zeros(len(slates))
         return Response(choice, item, level, leave, accept, none + np.nan, none)
@@ -148,6 +151,23 @@ class JudgeSessions:
         """Go on from what `get_state` gave."""
         for name in STATE:
             setattr(self.states, name, state[name].copy())
+
+
+def utilities_shown(judge: Judge, histories: Histories, slates: Slates) -> F64:
+    """Log-probability of each item shown, after the user's events before; (shown,).
+
+    -inf where the user had consumed it.
+    """
+    found = np.empty(len(slates.items))
+    for begin in range(0, len(slates), AT_A_TIME):
+        some = np.arange(begin, min(begin + AT_A_TIME, len(slates)))
+        whole, rows = histories.take(slates.user[some]), np.arange(len(some))
+        place = np.arange(len(whole.items)) - np.repeat(whole.offsets[:-1], whole.lengths)
+        states = JudgeStates(judge, len(some))
+        states.start(rows, whole.events(place < np.repeat(slates.earlier[some], whole.lengths)))
+        shown = slice(slates.offsets[begin], slates.offsets[some[-1] + 1])
+        found[shown] = states.utilities(rows)[slates.row[shown] - begin, slates.items[shown]]
+    return found
 
 
 def drawn(probabilities: F64, uniforms: F64) -> I64:

@@ -22,6 +22,7 @@ from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.collaborative import interaction_matrix, only_items
 from audience.reward_models.coming import fit_mix
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_answers import Answers
 from audience.reward_models.judge_channels import (
     Channels,
     cosine_channel,
@@ -36,7 +37,13 @@ from audience.reward_models.judge_choice import LogLinearChoice
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_levels import BlendedLevels
-from audience.reward_models.judge_sessions import JudgeSessions, JudgeStates, simulate
+from audience.reward_models.judge_sessions import (
+    JudgeSessions,
+    JudgeStates,
+    simulate,
+    utilities_shown,
+)
+from audience.reward_models.log_slates import Slates
 from audience.reward_models.outside import (
     CALIBRATION_USERS,
     outside_utility,
@@ -67,6 +74,7 @@ TEXT_PENALTY = 8.0
 """Ridge penalty of the taste for texts, of the judge without factors."""
 
 ARRAYS = "judge.safetensors"
+PARTS = ("features", "levels", "choice", "answers")
 
 
 class Judge:
@@ -81,6 +89,8 @@ class Judge:
         features: What it knows of the feedback on an item.
         levels: Level probabilities from features.
         choice: Log-probabilities of items from the history.
+        answers: How often slates are accepted and left after, where the log says so. Which item
+            of a slate is chosen is never learned from slates.
     """
 
     kind: ClassVar[JudgeKind]
@@ -96,10 +106,12 @@ class Judge:
         catalogue: Catalogue,
         scale: FeedbackScale,
         starts: dict[Population, Histories],
+        answers: Answers | None = None,
     ) -> None:
         self.features, self.levels, self.choice = features, levels, choice
+        self.answers = answers or Answers()
         self._catalogue, self._scale, self._starts = catalogue, scale, starts
-        self._outside: dict[tuple[int, float, float], float] = {}
+        self._outside: dict[tuple[int, float | None, float], float] = {}
 
     @classmethod
     def fit(cls, data: QualityData) -> Self:
@@ -133,7 +145,9 @@ class Judge:
         histories = {name: getattr(data, name) for name in POPULATIONS}
         starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
         features = FeedbackFeatures.fit(fitting, values, vectors, *regression)
-        return cls(features, head, choice, data.catalogue, data.scale, starts)
+        judge = cls(features, head, choice, data.catalogue, data.scale, starts)
+        judge.answers = Answers.fit(data, judge._worth)
+        return judge
 
     @classmethod
     def _penalty(cls, data: QualityData) -> float:
@@ -169,6 +183,27 @@ class Judge:
     # What agents and measures ask
 
     @property
+    def learned(self) -> frozenset[str]:
+        """Names of the assumptions in whose place the log's own rates stand."""
+        return self.answers.learned
+
+    def predict_slates(
+        self, histories: Histories, slates: Slates
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """P(chosen) of each item shown and P(nothing) of each slate; None if not learned."""
+        if "acceptance" not in self.learned:
+            return None
+        weights = np.exp(utilities_shown(self, histories, slates))
+        nothing = np.exp(self.answers.outside)
+        whole = np.bincount(slates.row, weights, len(slates)) + nothing
+        return weights / whole[slates.row], nothing / whole
+
+    def _worth(self, histories: Histories, slates: Slates) -> NDArray[np.float64]:
+        """Summed choice weight of each slate, shape (slates,)."""
+        weights = np.exp(utilities_shown(self, histories, slates))
+        return np.bincount(slates.row, weights, len(slates)).astype(np.float64)
+
+    @property
     def card(self) -> dict[str, str]:
         """Its class, and a hash of what it consists of."""
         digest = hashlib.blake2b(digest_size=16)
@@ -184,19 +219,32 @@ class Judge:
     def outside_option(self, slate_size: int, assumptions: Assumptions) -> float:
         """Utility of choosing nothing at which slates drawn by popularity meet `acceptance`.
 
-        The slates are drawn for the fitting users at the start of a session.
+        The slates are drawn for the fitting users at the start of a session. As learned, where
+        acceptance is learned and none is given; with a popularity discount these slates are then
+        accepted as often as without.
         """
-        key = (slate_size, assumptions.stated.acceptance, assumptions.popularity_discount)
+        learned = "acceptance" in self.learned and assumptions.acceptance is None
+        discount = assumptions.popularity_discount
+        if learned and not discount:
+            return self.answers.outside
+        key = (slate_size, None if learned else assumptions.stated.acceptance, discount)
         if key not in self._outside:
-            starts = self._starts["fitting"].at_least(1)
-            starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
-            states = JudgeStates(self, len(starts), assumptions.popularity_discount)
-            rows = np.arange(len(starts))
-            states.start(rows, starts)
-            utilities = states.utilities(rows)
-            weights = popular_slate_weights(utilities, self._catalogue.popularity, slate_size)
-            self._outside[key] = outside_utility(weights, assumptions.stated.acceptance)
+            acceptance = assumptions.stated.acceptance
+            if learned:
+                weights = self._popular_weights(slate_size, 0.0)
+                acceptance = float(np.mean(weights / (weights + np.exp(self.answers.outside))))
+            weights = self._popular_weights(slate_size, discount)
+            self._outside[key] = outside_utility(weights, acceptance)
         return self._outside[key]
+
+    def _popular_weights(self, slate_size: int, discount: float) -> NDArray[np.float64]:
+        """Summed choice weight of slates drawn by popularity at the start of sessions."""
+        starts = self._starts["fitting"].at_least(1)
+        starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
+        states, rows = JudgeStates(self, len(starts), discount), np.arange(len(starts))
+        states.start(rows, starts)
+        utilities = states.utilities(rows)
+        return popular_slate_weights(utilities, self._catalogue.popularity, slate_size)
 
     def rank_items(self, contexts: Histories) -> NDArray[np.float64]:
         """Utilities of all items at any later time, shape (users, items); consumed -inf."""
@@ -231,7 +279,7 @@ class Judge:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """All that it consists of."""
-        parts = {"features": self.features, "levels": self.levels, "choice": self.choice}
+        parts = {name: getattr(self, name) for name in PARTS}
         return {
             f"{part}.{name}": np.ascontiguousarray(array)
             for part, of in parts.items()
@@ -255,12 +303,13 @@ class Judge:
             features = FeedbackFeatures.of_arrays(_part(arrays, "features"))
             levels = cls._levels.of_arrays(_part(arrays, "levels"))
             choice = LogLinearChoice.of_arrays(_part(arrays, "choice"))
+            answers = Answers.of_arrays(_part(arrays, "answers"))
         except (OSError, TypeError, SafetensorError) as error:
             raise damaged(path, str(error)) from error
         found = len(choice.log_popularity)
         if found != len(catalogue):
             raise damaged(path, f"items.parquet has {len(catalogue)} items, {ARRAYS} has {found}")
-        return cls(features, levels, choice, catalogue, scale, starts)
+        return cls(features, levels, choice, catalogue, scale, starts, answers)
 
 
 class AlsJudge(Judge):

@@ -49,6 +49,11 @@ class Slates:
         """Number of items of each slate, shape (slates,)."""
         return np.diff(self.offsets)
 
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """Slate of each of the `items`, shape (shown,)."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
     def renumbered(self, offsets: NDArray[np.int64], kept: NDArray[np.int64]) -> Slates:
         """The slates with `earlier` counted among some events only.
 

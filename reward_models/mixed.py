@@ -26,20 +26,18 @@ class MixedUsers:
 
     Args:
         models: At least one; of the same items and feedback levels.
-        told: What all but the first are told where assumptions leave it to what was learned: of
-            judges, who learn nothing from slates, the log's own rates. None: the defaults.
 
     Raises:
         ValueError: There is none, or one knows other items or levels than the first.
     """
 
-    def __init__(self, models: Sequence[UserModel], told: Assumptions | None = None) -> None:
+    def __init__(self, models: Sequence[UserModel]) -> None:
         if not models:
             raise ValueError("models must be at least one user model, got none")
         first, *others = models
         for number, one in enumerate(others, 1):
             check_alike(f"model {number}", one, first)
-        self.models, self.told = tuple(models), told or Assumptions()
+        self.models = tuple(models)
         self.card = {"mixed": [getattr(one, "card", None) for one in models]}
 
     def __getattr__(self, name: str) -> Any:
@@ -50,12 +48,10 @@ class MixedUsers:
     def open(self, slots: int, slate_size: int, assumptions: Assumptions) -> MixedSessions:
         """A block of `slots` sessions that are shown slates of `slate_size` items."""
         count = len(self.models)
-        given = {name: value for name, value in vars(assumptions).items() if value is not None}
-        told = dataclasses.replace(self.told, **given)
         parts: list[Sessions] = []
         for number, one in enumerate(self.models[:slots]):
             own = len(range(number, slots, count))
-            parts.append(one.open(own, slate_size, told if number else assumptions))
+            parts.append(one.open(own, slate_size, assumptions))
         return MixedSessions(parts)
 
 
@@ -102,6 +98,6 @@ class MixedSessions:
             part.set_state(own)  # type: ignore[attr-defined]
 
 
-def mixed(models: Sequence[UserModel], told: Assumptions | None = None) -> UserModel:
+def mixed(models: Sequence[UserModel]) -> UserModel:
     """The users of all of these models in one population; of a single one, itself."""
-    return models[0] if len(models) == 1 else MixedUsers(models, told)
+    return models[0] if len(models) == 1 else MixedUsers(models)

@@ -91,7 +91,7 @@ def _slates(model: SlatePredictor, data: QualityData, test: Slates, fitting: Sla
     items, nothing = (np.asarray(one, np.float64) for one in said)
     _check("predict_slates' P(chosen)", items, len(shown.items))
     _check("predict_slates' P(nothing)", nothing, len(shown))
-    row = np.repeat(np.arange(len(shown)), shown.sizes)
+    row = shown.row
     off = np.abs(np.bincount(row, items, len(shown)) + nothing - 1)
     if off.max() > 1e-3:
         raise ValueError(
@@ -142,8 +142,8 @@ def _leave(
     said = np.asarray(said, np.float64)
     _check("predict_leaves", said, len(left))
     rates = {
-        "after_choice": _rate(earlier_left[earlier_chose]),
-        "after_skip": _rate(earlier_left[~earlier_chose]),
+        "after_choice": share(earlier_left[earlier_chose]),
+        "after_skip": share(earlier_left[~earlier_chose]),
     }
     constant = np.where(chose, rates["after_choice"], rates["after_skip"])
     users, user = np.unique(user, return_inverse=True)
@@ -213,8 +213,11 @@ def _learned_from(slates: Slates) -> Slates:
     return taken(slates, rows) if len(rows := _late(slates)) else slates
 
 
-def _rate(happened: Flags) -> float:
-    """Share with half an event of each kind added (Krichevsky and Trofimov 1981): never 0 or 1."""
+def share(happened: Flags) -> float:
+    """How often something happened, half an event of each kind added: never 0 or 1.
+
+    Krichevsky and Trofimov, "The performance of universal encoding", 1981.
+    """
     return float((happened.sum() + 0.5) / (len(happened) + 1))
 
 
@@ -225,7 +228,7 @@ def _by_size(slates: Slates) -> F64:
     width = int(sizes.max(initial=0)) + 2  # the last stands for all larger ones, never seen
     seen, accepted = np.bincount(sizes, None, width), np.bincount(sizes, chose, width)
     # One pseudo-slate of the mean acceptance.
-    return np.asarray((accepted + _rate(chose)) / (seen + 1))
+    return np.asarray((accepted + share(chose)) / (seen + 1))
 
 
 def _mean(values: F64, user: I64, bootstrap: UserBootstrap) -> tuple[float, F64]:

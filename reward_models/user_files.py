@@ -21,7 +21,7 @@ from audience.reward_models.histories import Histories
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.users import POPULATIONS, START_EVENTS, Population
 
-FORMATS = {"bert": 3, "als": 4, "boosted": 4}
+FORMATS = {"bert": 3, "als": 5, "boosted": 5}
 """Version of the directory, by kind; a directory of another one is refused."""
 
 CURE = "Fit it again with audience-fit, or name another directory."

@@ -63,8 +63,8 @@ def test_items_are_numbered_anew_in_each_seed() -> None:
     assert found["rare_items"]["simulator"]["return"]["mean"] == pytest.approx((0.5 + 1) / 2 / 3)
 
 
-def rows(how: Any, **own: Any) -> list[tuple[Any, ...]]:
-    return [tuple(one.told.values()) for one in settings_of(Assumptions(**own), how)]
+def rows(how: Any, taught: frozenset[str] = frozenset(), **own: Any) -> list[tuple[Any, ...]]:
+    return [tuple(one.told.values()) for one in settings_of(Assumptions(**own), how, taught)]
 
 
 def test_assumptions_are_changed_one_at_a_time_or_all_together() -> None:
@@ -83,3 +83,21 @@ def test_assumptions_are_changed_one_at_a_time_or_all_together() -> None:
     assert len(rows("each", acceptance=0.5)) == 8
     high = settings_of(Assumptions(leave_after_skip=0.7), "each")[4].assumptions
     assert (high.leave_after_choice, high.leave_after_skip) == (0.06, 1.0)
+
+
+def test_what_the_log_teaches_is_not_set_otherwise_but_where_it_was_by_hand() -> None:
+    leaving = frozenset(("leave_after_choice", "leave_after_skip"))
+    taught = leaving | {"acceptance"}
+    as_learned = settings_of(Assumptions(), "product", taught)
+    assert [one.assumptions for one in as_learned] == [
+        Assumptions(popularity_discount=discount) for discount in (0.0, 0.5, 1.0)
+    ]
+    assert rows("each", leaving)[:2] == [(0.4, "learned", 0.0), (0.2, "learned", 0.0)]
+    assert rows("each", taught, acceptance=0.5)[:2] == [
+        (0.5, "learned", 0.0),
+        (0.2, "learned", 0.0),
+    ]
+    # Of sessions without skips only leaving after a choice is known.
+    high = settings_of(Assumptions(), "each", frozenset(["leave_after_choice"]))[4]
+    assert high.told["leave"] == "high"
+    assert (high.assumptions.leave_after_choice, high.assumptions.leave_after_skip) == (None, 0.3)

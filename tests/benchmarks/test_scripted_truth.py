@@ -19,27 +19,13 @@ from audience.reward_models.fitting import settings_of
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.user_files import pseudonymous
-from audience.reward_models.users import POPULATIONS, Assumptions
+from audience.reward_models.users import POPULATIONS
 
 
-def test_the_log_is_one_and_knows_its_rates() -> None:
-    log, rates = scripted_log(120)
-    assert log.name == "scripted" and log.n_users == 120 and log.has_impressions
-    # The habits' law: a skip is followed by a leave in .12 of the cases, a choice in .01 to .12.
-    assert rates.leave_after_skip == pytest.approx(0.12, abs=0.025)
-    assert rates.leave_after_choice is not None and 0.01 < rates.leave_after_choice < 0.12
-    assert rates.acceptance is not None and 0.2 < rates.acceptance < 0.8
-
-
-def test_judges_are_told_the_rates_of_the_log_but_for_what_is_set_by_hand() -> None:
-    rates = scripted_log(120)[1]
-    own = CompareSettings(log="scripted", preset="tiny")
-    assert own.told == rates and own.assumptions == Assumptions()
-    by_hand = CompareSettings(
-        log="scripted", preset="tiny", assumptions=Assumptions(acceptance=0.3)
-    ).told
-    assert by_hand.acceptance == 0.3 and by_hand.leave_after_skip == rates.leave_after_skip
-    assert CompareSettings(log="movielens").told == Assumptions()
+def test_the_log_is_one_that_teaches_what_others_assume() -> None:
+    log = scripted_log(120)
+    assert log.name == "scripted" and log.n_users == 120
+    assert log.has_impressions and log.has_sessions
     with pytest.raises(ValueError, match="give either log or interactions and items, not both"):
         CompareSettings(log="scripted", interactions="a.csv", items="b.csv")
 
@@ -76,10 +62,10 @@ def test_a_simulator_that_is_the_truth_values_agents_as_the_truth_does(
     assert "truth" in results["verdict"]["difference"] and "truth_" not in results["judges"]
     assert results["rank_correlation"]["simulator_truth"]["kendall"]["mean"] == 1
     assert "longest history" in results["no_replay"]
-    # The judges know no slates: they accept and leave as often as the log says.
-    rates = scripted_log(120)[1]
-    base = results["assumption_grid"][0]
-    assert base["acceptance"] == rates.acceptance and base["leave"] == "default"
+    # Judges accept and leave as often as the log says; what is left is how popularity counts.
+    grid = results["assumption_grid"]
+    assert {(row["acceptance"], row["leave"]) for row in grid} == {("learned", "learned")}
+    assert [row["popularity_discount"] for row in grid] == [0.0, 0.5, 1.0]
     assert "the scripted users who wrote the log" in " ".join(results["verdict"]["grounds"])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "return, the truth" in page and "audience-bench compare --log scripted" in page

@@ -213,7 +213,7 @@ def test_what_is_no_judge_is_refused(judge: Judge, tmp_path: Path) -> None:
     with pytest.raises(UserModelError, match="judges are als, boosted"):
         load_judge(tmp_path)
     (tmp_path / "users.json").write_text(json.dumps(about | {"format": 3}))
-    with pytest.raises(UserModelError, match="format 3 of version .* reads format 4"):
+    with pytest.raises(UserModelError, match="format 3 of version .* reads format 5"):
         load_judge(tmp_path)
 
 

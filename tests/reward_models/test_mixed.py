@@ -73,14 +73,10 @@ def test_all_else_the_first_model_says(tiny_users: Any) -> None:
     assert len(copy.deepcopy(users).models) == len(pickle.loads(pickle.dumps(users)).models) == 2
 
 
-def test_partners_are_told_what_is_left_to_learning(tiny_users: Any) -> None:
-    """The first model learned it; a number that is given holds for all."""
-    told = Assumptions(acceptance=0.9, leave_after_skip=0.5)
-    users = MixedUsers([tiny_users, tiny_users], told)
-    first, other = users.open(2, 1, Assumptions(leave_after_skip=0.25)).parts
-    assert first.stated == Assumptions(leave_after_skip=0.25).stated  # type: ignore[attr-defined]
-    wanted = Assumptions(acceptance=0.9, leave_after_skip=0.25).stated
-    assert other.stated == wanted  # type: ignore[attr-defined]
+def test_what_is_assumed_holds_for_all(tiny_users: Any) -> None:
+    wanted = Assumptions(acceptance=0.9, leave_after_skip=0.25)
+    for part in MixedUsers([tiny_users, tiny_users]).open(2, 1, wanted).parts:
+        assert part.stated == wanted.stated  # type: ignore[attr-defined]
 
 
 def test_a_state_is_gone_on_from(tiny_users: Any) -> None:
