@@ -38,7 +38,7 @@ class Setting:
 
 def taught_by(log: InteractionLog) -> frozenset[str]:
     """Names of the assumptions that judges fitted to this log do without."""
-    taught = {"acceptance"} if log.has_impressions else set()
+    taught = {"acceptance", "popularity_discount"} if log.has_impressions else set()
     if log.has_sessions:
         taught |= {"leave_after_choice"}
         taught |= {"leave_after_skip"} if log.has_impressions else set()
@@ -57,16 +57,16 @@ def settings_of(
         how: "each": the own ones, and each of the others alone changed from them; "product": all
             combinations.
         taught: Names of assumptions that the log makes needless: where they were not set by hand
-            they stay as learned.
+            they stay as learned. If all do, one setting is left.
     """
     stated = own.stated
     learned = {name for name in taught if getattr(own, name) is None}
-    base: tuple[Any, ...] = (stated.acceptance, "default", stated.popularity_discount)
-    axes: tuple[tuple[Any, ...], ...] = (ACCEPTANCE, tuple(LEAVE), POPULARITY_DISCOUNT)
-    if "acceptance" in learned:
-        base, axes = (AS_LEARNED, *base[1:]), ((AS_LEARNED,), *axes[1:])
-    if learned.issuperset(HAZARDS):
-        base, axes = (base[0], AS_LEARNED, base[2]), (axes[0], (AS_LEARNED,), axes[2])
+    learned |= taught & {"popularity_discount"}  # no part of what is learned from impressions
+    base: list[Any] = [stated.acceptance, "default", stated.popularity_discount]
+    axes: list[tuple[Any, ...]] = [ACCEPTANCE, tuple(LEAVE), POPULARITY_DISCOUNT]
+    for axis, names in enumerate((("acceptance",), HAZARDS, ("popularity_discount",))):
+        if learned.issuperset(names):
+            base[axis], axes[axis] = AS_LEARNED, (AS_LEARNED,)
     if how == "product":
         cells = list(itertools.product(*axes))
     else:
@@ -75,12 +75,12 @@ def settings_of(
             for axis, values in enumerate(axes)
             for value in values
         ]
-        cells = list(dict.fromkeys([base, *changed]))
+        cells = list(dict.fromkeys([tuple(base), *changed]))
     return [_setting(own, learned, *cell) for cell in cells]
 
 
 def _setting(
-    own: Assumptions, learned: set[str], acceptance: Any, leave: str, discount: float
+    own: Assumptions, learned: set[str], acceptance: Any, leave: str, discount: Any
 ) -> Setting:
     factor = LEAVE.get(leave, 1.0)
     stated = vars(own.stated)
@@ -91,7 +91,7 @@ def _setting(
         {"acceptance": acceptance, "leave": leave, "popularity_discount": discount},
         Assumptions(
             acceptance=None if acceptance == AS_LEARNED else acceptance,
-            popularity_discount=discount,
+            popularity_discount=0.0 if discount == AS_LEARNED else discount,
             **hazards,
         ),
     )

@@ -23,7 +23,7 @@ GRID_COLOURS = "Blue circles: RL is ahead; orange squares: CF is; grey: not to b
 def assumptions_section(results: Results) -> Section | None:
     """Where the verdict turns with what the log cannot teach."""
     grid = [row for row in results.get("assumption_grid") or [] if isinstance(row, Mapping)]
-    if not grid:
+    if len(grid) < 2:  # with one setting, the log has taught all
         return None
     flat = [dict(leaves(row)) for row in grid]
     columns = list(dict.fromkeys(key for row in flat for key in row))

@@ -110,9 +110,9 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
     said = []
     if "acceptance" in learned:
         said.append(
-            "choice: these users learn from impressions how often something is chosen, but not "
-            "what: what is met next is taken for it; `popularity_discount` sets how much of "
-            "popularity is exposure rather than taste"
+            "choice: what is met next is taken for what would be chosen when shown; these users "
+            "learn from impressions only how far, how much popularity counts beside, and when "
+            "nothing is chosen, not the effect of position"
         )
     elif "outside" not in learned:
         said.append(

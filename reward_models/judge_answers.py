@@ -1,4 +1,4 @@
-"""What judges learn of the answers to slates: how often one is accepted, and left after."""
+"""What judges learn of the answers to slates: five numbers, the same for all users."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from audience.reward_models.histories import Histories
 from audience.reward_models.log_slates import Slates
@@ -19,14 +20,17 @@ from audience.reward_models.signals import taken
 from audience.reward_models.users import Assumptions
 
 LEARNED = {
-    "outside": "acceptance",
-    "leave_after_choice": "leave_after_choice",
-    "leave_after_skip": "leave_after_skip",
+    "outside": ("acceptance", "popularity_discount"),
+    "leave_after_choice": ("leave_after_choice",),
+    "leave_after_skip": ("leave_after_skip",),
 }
-"""The assumption in whose place each number stands."""
+"""The assumptions in whose place each number stands."""
 
-MOST_SLATES = 2_048
-"""Slates over which the real acceptance is met."""
+MOST_SLATES = 4_096
+"""Slates that are learned from."""
+
+LEAST_TASTE = 0.05
+"""Users of no taste at all would choose what they have consumed."""
 
 
 @dataclass(frozen=True)
@@ -34,49 +38,63 @@ class Answers:
     """Numbers that stand in the place of assumptions; nan where the log does not teach one.
 
     Attributes:
+        taste: How much an item's log-probability to come next counts when it is shown.
+        popularity: How much its log-popularity counts beside: below 0 where popular items were
+            met because they were shown.
         outside: Utility of choosing nothing.
         leave_after_choice: Probability of leaving after something was chosen.
         leave_after_skip: The same after nothing was.
     """
 
+    taste: float = np.nan
+    popularity: float = np.nan
     outside: float = np.nan
     leave_after_choice: float = np.nan
     leave_after_skip: float = np.nan
 
     @classmethod
-    def fit(cls, data: QualityData, worth: Callable[[Histories, Slates], F64]) -> Self:
+    def fit(cls, data: QualityData, utilities: Callable[[Histories, Slates], F64]) -> Self:
         """Learn them where the log teaches them.
 
         Args:
             data: Users; of test users nothing is looked at.
-            worth: Summed choice weight exp(utility) of slates shown to users of these histories,
-                shape (slates,).
+            utilities: Log-probability to come next of each item of slates shown to users of these
+                histories, shape (shown,).
         """
         if data.signals is None:
             return cls()
-        found, fitting = {}, data.signals["fitting"]
+        found: dict[str, float] = {}
+        fitting = data.signals["fitting"]
         slates, left = fitting.slates, fitting.ends
         chose = np.ones(0 if left is None else len(left), np.bool_)
         if slates is not None and len(slates):
             left, chose = slates.ends, slates.chosen >= 0
-            # By users whom the choice does not know by heart, if they were shown anything.
+            # Of users whom the choice does not know by heart, if they were shown anything.
             asked, shown = data.fitting, slates
             unseen = data.signals["validation"].slates
             if unseen is not None and len(unseen):
                 asked, shown = data.validation, unseen
-            some = _some(shown, data.seed)
-            weights = worth(asked, some)
-            found["outside"] = outside_utility(weights, share(some.chosen >= 0))
+            some = np.random.default_rng(data.seed).permutation(len(shown))[:MOST_SLATES]
+            shown = taken(shown, np.sort(some))
+            log_popularity = np.log(data.catalogue.popularity[shown.items])
+            found |= _of_slates(utilities(asked, shown), log_popularity, shown)
         if left is not None:
             for name, of in (("choice", chose), ("skip", ~chose)):
                 if of.any():
                     found[f"leave_after_{name}"] = share(left[of])
         return cls(**found)
 
+    def appeals(self, utilities: F64, log_popularity: F64) -> F64:
+        """Utilities of items that are shown: as they come next, where nothing else was learned."""
+        if not np.isfinite(self.outside):
+            return utilities
+        return self.taste * utilities + self.popularity * log_popularity
+
     @property
     def learned(self) -> frozenset[str]:
         """Names of the assumptions that need not be made."""
-        return frozenset(of for name, of in LEARNED.items() if np.isfinite(getattr(self, name)))
+        known = [of for name, of in LEARNED.items() if np.isfinite(getattr(self, name))]
+        return frozenset(name for of in known for name in of)
 
     def leaving(self, assumptions: Assumptions) -> tuple[float, float]:
         """Probabilities of leaving after a choice and after a skip: given, learned, or stated."""
@@ -101,7 +119,35 @@ class Answers:
         return cls(**{name: array.item() for name, array in arrays.items()})
 
 
-def _some(slates: Slates, seed: int) -> Slates:
-    """At most MOST_SLATES of them."""
-    some = np.random.default_rng(seed).permutation(len(slates))[:MOST_SLATES]
-    return taken(slates, np.sort(some))
+def _of_slates(utilities: F64, log_popularity: F64, slates: Slates) -> dict[str, float]:
+    """The conditional logit of choosing an item shown, or nothing, by maximal likelihood.
+
+    Args:
+        utilities: Of each item shown, -inf where it cannot be chosen, shape (shown,).
+        log_popularity: Likewise.
+        slates: What was chosen of them.
+    """
+    open_, row, count = np.isfinite(utilities), slates.row, len(slates)
+    chose = slates.chosen >= 0
+    chosen = slates.offsets[:-1][chose] + slates.chosen[chose]
+    x = np.stack([np.where(open_, utilities, 0.0), log_popularity], 1)
+
+    def surprise(weights: F64) -> tuple[float, F64]:
+        appeal = np.where(open_, x @ weights[:2], -np.inf)
+        top = np.full(count, weights[2])
+        np.maximum.at(top, row, appeal)
+        weight, nothing = np.exp(appeal - top[row]), np.exp(weights[2] - top)
+        whole = np.bincount(row, weight, count) + nothing
+        of_chosen = appeal[chosen].sum() + weights[2] * (~chose).sum()
+        shares = weight / whole[row]
+        slope = [*(shares @ x - x[chosen].sum(0)), (nothing / whole).sum() - (~chose).sum()]
+        # As if one slate more spoke for taking the next event as it is.
+        off = weights - [1.0, 0.0, weights[2]]
+        loss = (np.log(whole) + top).sum() - of_chosen + off @ off / 2
+        return loss / count, (np.array(slope) + off) / count
+
+    weights = np.bincount(row, np.exp(utilities), count).astype(np.float64)
+    start = outside_utility(weights, share(chose))
+    bounds = [(LEAST_TASTE, None), (None, None), (None, None)]
+    found = minimize(surprise, [1.0, 0.0, start], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return dict(zip(("taste", "popularity", "outside"), map(float, found), strict=True))

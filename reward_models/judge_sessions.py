@@ -112,7 +112,7 @@ class JudgeSessions:
     """
 
     def __init__(self, judge: Judge, slots: int, assumptions: Assumptions, outside: float) -> None:
-        self.states = JudgeStates(judge, slots, assumptions.popularity_discount)
+        self.states = JudgeStates(judge, slots, judge.discount(assumptions))
         self.outside, self.leaving = outside, judge.answers.leaving(assumptions)
 
     def start(self, slots: I64, histories: Histories) -> None:
@@ -124,7 +124,10 @@ class JudgeSessions:
         """Show every active slot its slate; draw the response; remember it as history."""
         live = np.flatnonzero(active)
         shown = slates[live]
-        weight = np.exp(self.states.of_slates(live, shown))
+        judge = self.states.judge
+        log_popularity = judge.choice.log_popularity[shown]
+        appeal = judge.answers.appeals(self.states.of_slates(live, shown), log_popularity)
+        weight = np.exp(appeal)
         copies = (shown[:, :, None] == shown[:, None, :]) & np.tri(shown.shape[1], k=-1, dtype=bool)
         cumulative = np.where(copies.any(2), 0.0, weight).cumsum(1)  # (live, slate)
         whole = cumulative[:, -1] + np.exp(self.outside)

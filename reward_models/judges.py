@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -89,8 +90,7 @@ class Judge:
         features: What it knows of the feedback on an item.
         levels: Level probabilities from features.
         choice: Log-probabilities of items from the history.
-        answers: How often slates are accepted and left after, where the log says so. Which item
-            of a slate is chosen is never learned from slates.
+        answers: What the log's slates and sessions say of accepting and leaving.
     """
 
     kind: ClassVar[JudgeKind]
@@ -111,7 +111,7 @@ class Judge:
         self.features, self.levels, self.choice = features, levels, choice
         self.answers = answers or Answers()
         self._catalogue, self._scale, self._starts = catalogue, scale, starts
-        self._outside: dict[tuple[int, float | None, float], float] = {}
+        self._outside: dict[tuple[int, float, float], float] = {}
 
     @classmethod
     def fit(cls, data: QualityData) -> Self:
@@ -146,7 +146,7 @@ class Judge:
         starts = {name: pseudonymous(histories[name], name) for name in POPULATIONS}
         features = FeedbackFeatures.fit(fitting, values, vectors, *regression)
         judge = cls(features, head, choice, data.catalogue, data.scale, starts)
-        judge.answers = Answers.fit(data, judge._worth)
+        judge.answers = Answers.fit(data, partial(utilities_shown, judge))
         return judge
 
     @classmethod
@@ -184,7 +184,7 @@ class Judge:
 
     @property
     def learned(self) -> frozenset[str]:
-        """Names of the assumptions in whose place the log's own rates stand."""
+        """Names of the assumptions in whose place something learned stands."""
         return self.answers.learned
 
     def predict_slates(
@@ -193,15 +193,12 @@ class Judge:
         """P(chosen) of each item shown and P(nothing) of each slate; None if not learned."""
         if "acceptance" not in self.learned:
             return None
-        weights = np.exp(utilities_shown(self, histories, slates))
+        utilities = utilities_shown(self, histories, slates)
+        log_popularity = self.choice.log_popularity[slates.items]
+        weights = np.exp(self.answers.appeals(utilities, log_popularity))
         nothing = np.exp(self.answers.outside)
         whole = np.bincount(slates.row, weights, len(slates)) + nothing
         return weights / whole[slates.row], nothing / whole
-
-    def _worth(self, histories: Histories, slates: Slates) -> NDArray[np.float64]:
-        """Summed choice weight of each slate, shape (slates,)."""
-        weights = np.exp(utilities_shown(self, histories, slates))
-        return np.bincount(slates.row, weights, len(slates)).astype(np.float64)
 
     @property
     def card(self) -> dict[str, str]:
@@ -217,34 +214,28 @@ class Judge:
         return np.zeros((len(self._catalogue), 0), np.float32)
 
     def outside_option(self, slate_size: int, assumptions: Assumptions) -> float:
-        """Utility of choosing nothing at which slates drawn by popularity meet `acceptance`.
+        """Utility of choosing nothing: as learned, or so that popular slates meet `acceptance`.
 
-        The slates are drawn for the fitting users at the start of a session. As learned, where
-        acceptance is learned and none is given; with a popularity discount these slates are then
-        accepted as often as without.
+        The slates are drawn for the fitting users at the start of a session.
         """
-        learned = "acceptance" in self.learned and assumptions.acceptance is None
-        discount = assumptions.popularity_discount
-        if learned and not discount:
+        if "acceptance" in self.learned and assumptions.acceptance is None:
             return self.answers.outside
-        key = (slate_size, None if learned else assumptions.stated.acceptance, discount)
+        discount = self.discount(assumptions)
+        key = (slate_size, assumptions.stated.acceptance, discount)
         if key not in self._outside:
-            acceptance = assumptions.stated.acceptance
-            if learned:
-                weights = self._popular_weights(slate_size, 0.0)
-                acceptance = float(np.mean(weights / (weights + np.exp(self.answers.outside))))
-            weights = self._popular_weights(slate_size, discount)
-            self._outside[key] = outside_utility(weights, acceptance)
+            starts = self._starts["fitting"].at_least(1)
+            starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
+            states, rows = JudgeStates(self, len(starts), discount), np.arange(len(starts))
+            states.start(rows, starts)
+            appeals = self.answers.appeals(states.utilities(rows), self.choice.log_popularity)
+            weights = popular_slate_weights(appeals, self._catalogue.popularity, slate_size)
+            self._outside[key] = outside_utility(weights, assumptions.stated.acceptance)
         return self._outside[key]
 
-    def _popular_weights(self, slate_size: int, discount: float) -> NDArray[np.float64]:
-        """Summed choice weight of slates drawn by popularity at the start of sessions."""
-        starts = self._starts["fitting"].at_least(1)
-        starts = starts.take(np.arange(min(len(starts), CALIBRATION_USERS)))
-        states, rows = JudgeStates(self, len(starts), discount), np.arange(len(starts))
-        states.start(rows, starts)
-        utilities = states.utilities(rows)
-        return popular_slate_weights(utilities, self._catalogue.popularity, slate_size)
+    def discount(self, assumptions: Assumptions) -> float:
+        """Part of log-popularity that is taken out of utilities: none where that was learned."""
+        learned = "popularity_discount" in self.learned
+        return 0.0 if learned else assumptions.popularity_discount
 
     def rank_items(self, contexts: Histories) -> NDArray[np.float64]:
         """Utilities of all items at any later time, shape (users, items); consumed -inf."""

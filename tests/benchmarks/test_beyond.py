@@ -87,16 +87,14 @@ def test_assumptions_are_changed_one_at_a_time_or_all_together() -> None:
 
 def test_what_the_log_teaches_is_not_set_otherwise_but_where_it_was_by_hand() -> None:
     leaving = frozenset(("leave_after_choice", "leave_after_skip"))
-    taught = leaving | {"acceptance"}
-    as_learned = settings_of(Assumptions(), "product", taught)
-    assert [one.assumptions for one in as_learned] == [
-        Assumptions(popularity_discount=discount) for discount in (0.0, 0.5, 1.0)
-    ]
+    slates = frozenset(("acceptance", "popularity_discount"))
+    (as_learned,) = settings_of(Assumptions(), "product", leaving | slates)
+    assert as_learned.assumptions == Assumptions()
+    assert set(as_learned.told.values()) == {"learned"}
     assert rows("each", leaving)[:2] == [(0.4, "learned", 0.0), (0.2, "learned", 0.0)]
-    assert rows("each", taught, acceptance=0.5)[:2] == [
-        (0.5, "learned", 0.0),
-        (0.2, "learned", 0.0),
-    ]
+    by_hand = rows("each", slates, acceptance=0.5, leave_after_skip=0.0)
+    assert by_hand[:2] == [(0.5, "default", "learned"), (0.2, "default", "learned")]
+    assert len(by_hand) == 6
     # Of sessions without skips only leaving after a choice is known.
     high = settings_of(Assumptions(), "each", frozenset(["leave_after_choice"]))[4]
     assert high.told["leave"] == "high"

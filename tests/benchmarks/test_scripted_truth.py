@@ -62,10 +62,9 @@ def test_a_simulator_that_is_the_truth_values_agents_as_the_truth_does(
     assert "truth" in results["verdict"]["difference"] and "truth_" not in results["judges"]
     assert results["rank_correlation"]["simulator_truth"]["kendall"]["mean"] == 1
     assert "longest history" in results["no_replay"]
-    # Judges accept and leave as often as the log says; what is left is how popularity counts.
-    grid = results["assumption_grid"]
-    assert {(row["acceptance"], row["leave"]) for row in grid} == {("learned", "learned")}
-    assert [row["popularity_discount"] for row in grid] == [0.0, 0.5, 1.0]
+    # Judges learn from the log's slates and sessions what they have to assume elsewhere.
+    (row,) = results["assumption_grid"]
+    assert {row[name] for name in ("acceptance", "leave", "popularity_discount")} == {"learned"}
     assert "the scripted users who wrote the log" in " ".join(results["verdict"]["grounds"])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "return, the truth" in page and "audience-bench compare --log scripted" in page

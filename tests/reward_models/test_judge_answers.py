@@ -18,7 +18,8 @@ from audience.reward_models.quality_slates import response_quality
 from audience.reward_models.scripted import ScriptedUsers
 from audience.reward_models.users import DRAWS, Assumptions
 
-NAMES = frozenset(("acceptance", "leave_after_choice", "leave_after_skip"))
+SLATES = frozenset(("acceptance", "popularity_discount"))
+NAMES = SLATES | {"leave_after_choice", "leave_after_skip"}
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +72,11 @@ def test_what_is_given_stands_in_place_of_what_was_learned(judge: Judge) -> None
     learned = judge.outside_option(2, Assumptions())
     assert learned == judge.answers.outside == judge.outside_option(1, Assumptions())
     low, high = (judge.outside_option(2, Assumptions(acceptance=a)) for a in (0.2, 0.8))
-    assert high < low and not low == learned
-    # Popular slates are accepted as often when popularity is discounted; so nothing is worth as
-    # much as the weight of what is popular.
-    discounted = judge.outside_option(1, Assumptions(popularity_discount=0.5))
-    accepted = []
-    for discount, outside in ((0.0, learned), (0.5, discounted)):
-        weights = judge._popular_weights(1, discount)
-        accepted.append(np.mean(weights / (weights + np.exp(outside))))
-    assert accepted[0] == pytest.approx(accepted[1], abs=1e-9)
+    assert high < low and low != learned
+    # How popularity counts was learned from slates: no part of it can be taken out.
+    assert judge.outside_option(1, Assumptions(0.5, popularity_discount=1.0)) == (
+        judge.outside_option(1, Assumptions(0.5))
+    )
 
 
 def test_what_was_learned_is_kept(judge: Judge, tmp_path: Path) -> None:
@@ -96,8 +93,8 @@ def users_of(data: QualityData, slates: Slates | None, ends: list[bool] | None) 
     return replace(data, signals={**data.signals, "fitting": own, "validation": bare})
 
 
-def no_worth(histories: Histories, slates: Slates) -> np.ndarray:
-    return np.ones(len(slates))
+def alike(histories: Histories, slates: Slates) -> np.ndarray:
+    return np.zeros(len(slates.items))
 
 
 def test_rates_by_hand(data: QualityData) -> None:
@@ -105,17 +102,17 @@ def test_rates_by_hand(data: QualityData) -> None:
     user, none = np.zeros(4, np.int64), np.zeros(4, np.int64)
     chosen, ends = np.array([0, 0, -1, 0]), np.array([False, True, True, False])
     slates = Slates(user, none, np.arange(5), none, none, chosen, ends)
-    found = Answers.fit(users_of(data, slates, None), no_worth)
-    # Half an event of each kind is added; each slate weighs 1, so 1 / (1 + exp(outside)) of them
-    # is accepted.
-    assert 1 / (1 + np.exp(found.outside)) == pytest.approx(3.5 / 5)
+    found = Answers.fit(users_of(data, slates, None), alike)
+    appeal = found.appeals(np.zeros(1), np.log(data.catalogue.popularity[:1]))[0]
+    assert 1 / (1 + np.exp(found.outside - appeal)) == pytest.approx(3 / 4, abs=1e-3)
+    # Half an event of each kind is added.
     assert found.leave_after_choice == pytest.approx(1.5 / 4)
     assert found.leave_after_skip == pytest.approx(1.5 / 2)
     assert found.learned == NAMES
 
 
 def test_a_log_of_sessions_without_slates_teaches_leaving_alone(data: QualityData) -> None:
-    found = Answers.fit(users_of(data, None, [True, False, False]), no_worth)
+    found = Answers.fit(users_of(data, None, [True, False, False]), alike)
     assert found.learned == {"leave_after_choice"}
     assert found.leave_after_choice == pytest.approx(1.5 / 4)
     stated = Assumptions().stated
@@ -125,8 +122,43 @@ def test_a_log_of_sessions_without_slates_teaches_leaving_alone(data: QualityDat
 
 def test_a_log_of_neither_teaches_nothing(data: QualityData) -> None:
     for given in (users_of(data, None, None), replace(data, signals=None)):
-        found = Answers.fit(given, no_worth)
+        found = Answers.fit(given, alike)
         assert found.learned == frozenset() and np.isnan(found.outside)
         stated = Assumptions().stated
         wanted = (stated.leave_after_choice, stated.leave_after_skip)
         assert found.leaving(Assumptions()) == wanted
+
+
+def test_planted_weights_are_found(data: QualityData) -> None:
+    """Users who choose by .6 of a utility less .4 of log-popularity, over nothing at -1."""
+    rng, count = np.random.default_rng(0), 4_000
+    items = rng.integers(len(data.catalogue), size=(count, 3))
+    utilities = rng.normal(-1, 2, (count, 3))
+    utilities[:, 1][rng.random(count) < 0.2] = -np.inf  # consumed
+    log_popularity = np.log(data.catalogue.popularity)
+    appeal = np.concatenate(
+        [0.6 * utilities - 0.4 * log_popularity[items], np.full((count, 1), -1.0)], 1
+    )
+    chosen = (appeal + rng.gumbel(size=appeal.shape)).argmax(1)
+    chosen[chosen == 3] = -1
+    none = np.zeros(count, np.int64)
+    offsets = np.arange(0, 3 * count + 1, 3)
+    slates = Slates(none, none, offsets, items.ravel(), 0 * items.ravel(), chosen, None)
+    found = Answers.fit(users_of(data, slates, None), lambda _, shown: utilities.ravel())
+    weights = (found.taste, found.popularity, found.outside)
+    assert weights == pytest.approx((0.6, -0.4, -1.0), abs=0.12)
+    assert found.learned == SLATES
+
+
+def test_popularity_that_was_exposure_is_learned_to_count_for_less() -> None:
+    """Of a log shown by popularity, which users of these logs do not care for."""
+    users = ScriptedUsers(60)
+    said = {}
+    for policy in ("uniform", "popularity"):
+        log = users.log(policy, users=160, slate_size=3, step_limit=20)
+        data = FitData.of(log, None, 0).quality(0)
+        judge = fit_judge("als", data)
+        said[policy] = judge.answers.popularity
+        card = response_quality(judge, data)["slates"]
+        assert card is not None and card["model"]["nll"] < card["constant"]["nll"]
+    assert said["popularity"] < -0.2 < said["uniform"]
