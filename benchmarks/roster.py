@@ -85,7 +85,7 @@ class Entry:
         member: The member of the simulator's ensemble that alone is its simulator; None: all.
         witnesses: Whether it asks witnesses, who have to be fitted.
         cures: The agent whose exploits it is to do without.
-        alone: Whether it learned in the simulator alone, without partners.
+        alone: Whether it learns in the simulator alone, without partners.
     """
 
     kind: Kind
@@ -98,8 +98,13 @@ class Entry:
     cures: str | None = None
     alone: bool = False
 
+    def made_in(self, world: World) -> World:
+        """The world of one seed as this agent is made in it."""
+        partners = () if self.alone else world.partners
+        return dataclasses.replace(world, users=self.simulator(world.users), partners=partners)
+
     def simulator(self, users: UserModel) -> UserModel:
-        """The users that it is made in: one of the ensemble's members alone, or all of them."""
+        """Its simulator: one of the ensemble's members alone, or all of them."""
         alone = getattr(users, "alone", None)
         if self.member is None or alone is None:
             return users
@@ -173,7 +178,6 @@ def _rl(
     warm: bool = False,
     longer: int = 1,
     checked: bool = False,
-    alone: bool = False,
     **changes: Any,
 ) -> Callable[[World], Agent | BaseAlgorithm]:
     """An RL agent.
@@ -185,7 +189,6 @@ def _rl(
         longer: How many times the steps of the others it is trained for.
         checked: Whether witnesses say what is not known of the users. What it imitates, if
             anything, does not ask them.
-        alone: Whether it learns in the simulator alone, without partners.
         **changes: Other settings of the training.
     """
 
@@ -193,7 +196,7 @@ def _rl(
         from audience.agents.trained import load_agent_of  # torch only where needed
 
         chosen, steps = dict(changes), world.training.steps
-        users = world.users if alone else world.learned_in
+        users = world.learned_in
         if checked:
             users = _checked(world, 0.0)
         if warm and isinstance(users, ScoringUsers):
@@ -250,11 +253,11 @@ ROSTER: dict[str, Entry] = {
     "greedy": Entry("reference", _greedy, model=True),
     "greedy_pessimism": Entry("reference", _careful, model=True, witnesses=True, cures="greedy"),
     "ppo": Entry("rl", _rl("ppo", "ppo", warm=True)),
-    "ppo_alone": Entry("rl", _rl("ppo_alone", "ppo", warm=True, alone=True), alone=True),
+    "ppo_alone": Entry("rl", _rl("ppo_alone", "ppo", warm=True), alone=True),
     "ppo_cold": Entry("rl", _rl("ppo_cold", "ppo")),
     "ppo_ids": Entry("rl", _rl("ppo_ids", "ppo", warm=True, item_text=False)),
     "ppo_exploit": Entry(
-        "rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG, alone=True), member=0, alone=True
+        "rl", _rl("ppo_exploit", "ppo", warm=True, longer=LONG), member=0, alone=True
     ),
     "ppo_pessimism": Entry(
         "rl",

@@ -279,8 +279,7 @@ class Stages:
         verb = "training" if ROSTER[name].kind == "rl" else "fitting"
         self._say(f"{verb} {name}")
         users = self.world.users
-        own = dataclasses.replace(self.world, users=ROSTER[name].simulator(users))
-        agent = ROSTER[name].make(own)
+        agent = ROSTER[name].make(ROSTER[name].made_in(self.world))
         if isinstance(agent, TunedAgent):
             spent = sum(row.get("steps", 0) for row in agent.tuning)
             self._say(

@@ -96,7 +96,7 @@ def test_agents_learn_and_are_tuned_in_the_partners_too(
     small = dataclasses.replace(world(tiny_users, tmp_path), partners=[tiny_users])
     for name in ("ppo", "ppo_cold", "dqn", "ppo_alone", "ppo_exploit"):
         with pytest.raises(StopIteration):
-            ROSTER[name].make(small)
+            ROSTER[name].make(ROSTER[name].made_in(small))
         assert isinstance(seen[name], MixedUsers) is not ROSTER[name].alone
     assert ROSTER["ppo_alone"].alone and seen["ppo_alone"] is tiny_users
 
