@@ -110,9 +110,9 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
     said = []
     if "acceptance" in learned:
         said.append(
-            "choice: what is met next is taken for what would be chosen when shown; these users "
-            "learn from impressions only how far, how much popularity counts beside, and when "
-            "nothing is chosen, not the effect of position"
+            "choice: what is met next is taken for what would be chosen when shown, as far as the "
+            "impressions bear out; how much popularity counts beside and when nothing is chosen is "
+            "learned from these, too, but not the effect of position"
         )
     elif "outside" not in learned:
         said.append(
@@ -125,7 +125,7 @@ def _assumptions(log: InteractionLog, learned: frozenset[str]) -> list[str]:
         said.append("position: all slates of the log hold one item, so places are all alike")
     rates = {"leave_after_choice", "leave_after_skip"} & learned
     if rates:
-        said.append("leave: all users leave alike, after a choice or a skip, as often as the log's")
+        said.append("leave: all users leave alike, as often as those of the log on average")
     elif "leave" not in learned:
         said.append(
             f"leave: {why(log.has_sessions, 'sessions of use')}, so leaving is a constant chance, "

@@ -200,6 +200,17 @@ class Judge:
         whole = np.bincount(slates.row, weights, len(slates)) + nothing
         return weights / whole[slates.row], nothing / whole
 
+    def predict_leaves(
+        self, histories: Histories, slates: Slates | None
+    ) -> NDArray[np.float64] | None:
+        """P(leave) after each slate's real answer, or after each event; None if not learned."""
+        if "leave_after_choice" not in self.learned:
+            return None
+        after_choice, after_skip = self.answers.leaving(Assumptions())
+        if slates is None:
+            return np.full(len(histories.items), after_choice)
+        return np.where(slates.chosen >= 0, after_choice, after_skip)
+
     @property
     def card(self) -> dict[str, str]:
         """Its class, and a hash of what it consists of."""

@@ -44,8 +44,12 @@ def test_real_slates_are_accepted_as_often_as_they_were(judge: Judge, data: Qual
         whole = np.bincount(slates.row, chosen, len(slates)) + nothing
         np.testing.assert_allclose(whole, 1)
         assert np.mean(1 - nothing) == pytest.approx(np.mean(slates.chosen >= 0), abs=margin)
-    card = response_quality(judge, data)["slates"]
-    assert card is not None and np.isfinite(card["model"]["nll"])
+    card = response_quality(judge, data)
+    assert card["slates"] is not None and np.isfinite(card["slates"]["model"]["nll"])
+    # All leave alike: nearly as a constant that is fitted to late slates alone.
+    leave = card["leave"]
+    assert leave is not None
+    assert leave["model"]["nll"] == pytest.approx(leave["constant"]["nll"], rel=0.05)
 
 
 def test_a_session_accepts_and_leaves_as_was_learned(judge: Judge, data: QualityData) -> None:
