@@ -9,16 +9,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 LEAST_TIES, RISING = 20, 0.99
-"""Ties, and the share of them by rising item id, from which a file counts as sorted by item."""
+"""Ties, and the share of them by rising (or falling) item id, from which a file counts as sorted by
+item."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The rows of a table of interactions, by user and time; the order of the file decides ties.
 
-    But where ties stand by rising item id, as in a file that was sorted by item, they are put in an
-    order by chance, the same whenever the log is read: nobody rates by rising ids, and all that
-    learns from the order of events would take it for behaviour.
+    But where ties stand by rising or falling item id, as in a file that was sorted by item, they
+    are put in an order by chance, the same whenever the log is read: nobody rates by rising ids,
+    and all that learns from the order of events would take it for behaviour. In a table without
+    timestamps, sessions and slates all rows of a user are ties.
 
     Attributes:
         frame: The table, in the order of the file.
@@ -36,10 +38,12 @@ class Rows:
     def of(cls, frame: pl.DataFrame, user_ids: NDArray[np.str_], item_ids: pl.Series) -> Rows:
         """Sort a table whose users and items are all named."""
         user, item = codes(frame["user_id"], user_ids), codes(frame["item_id"], item_ids)
-        time = (frame["timestamp"].to_numpy(),) if "timestamp" in frame.columns else ()
-        order = np.lexsort((*time, user))  # stable
-        if time and _sorted_by_item(user[order], time[0][order], item[order], item_ids):
-            order = np.lexsort((_mixed(user * len(item_ids) + item), *time, user))
+        timed = "timestamp" in frame.columns
+        time = frame["timestamp"].to_numpy() if timed else np.zeros(len(frame))
+        order = np.lexsort((time, user))  # stable
+        in_parts = not timed and {"session_id", "slate_id"} & set(frame.columns)
+        if not in_parts and _sorted_by_item(user[order], time[order], item[order], item_ids):
+            order = np.lexsort((_mixed(user * len(item_ids) + item), time, user))
         return cls(frame, order, user[order], item[order])
 
     def __len__(self) -> int:
@@ -81,13 +85,14 @@ def _sorted_by_item(
     item: NDArray[np.int64],
     item_ids: pl.Series,
 ) -> bool:
-    """Whether the ties of sorted rows stand by rising item id, all but a few: a file's order."""
+    """Whether the ties of sorted rows stand by item id, all but a few: a file's order."""
     tied = (np.diff(user) == 0) & (np.diff(time) == 0) & (np.diff(item) != 0)
     if tied.sum() < LEAST_TIES:
         return False
     numbers = item_ids.cast(pl.Float64, strict=False)
     rank = (item_ids if numbers.null_count() else numbers).rank("dense").cast(pl.Int64).to_numpy()
-    return bool((np.diff(rank[item])[tied] > 0).mean() > RISING)
+    rising = (np.diff(rank[item])[tied] > 0).mean()
+    return bool(max(rising, 1 - rising) > RISING)
 
 
 def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:

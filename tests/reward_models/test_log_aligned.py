@@ -164,3 +164,17 @@ def test_other_ties_stand_as_in_the_file() -> None:
         rows[place], rows[place + 1] = rows[place + 1], rows[place]
     assert order_of(ties(ids, rows), ids) == rows * 2
     assert order_of(ties(ids, rows[2:20]), ids) == rows[2:20] * 2
+
+
+def test_without_times_all_of_a_user_are_ties_but_where_sessions_tell() -> None:
+    ids = [str(number) for number in range(80)]
+    for rows in (list(range(80)), list(range(79, -1, -1))):
+        untimed = ties(ids, rows).drop("timestamp")
+        found = order_of(untimed, ids)
+        assert sorted(found[:80]) == sorted(found[80:]) == list(range(80))
+        rising = np.diff(found[:80]) > 0
+        assert 20 < rising.sum() < 60 and found[:80] != found[80:]
+        told = untimed.with_columns(session_id=pl.lit("s"))
+        assert order_of(told, ids) == rows * 2
+    rows = [*range(40, 80), *range(40)]  # one step in 79 falls: not all but a few
+    assert order_of(ties(ids, rows).drop("timestamp"), ids) == rows * 2
