@@ -102,7 +102,9 @@ def mixed_channels(events: Histories, vectors: F32, mix: F64) -> list[Channels]:
     They take .4 % (half A of movielens) and .6 % (ml-100k) off the NLL that judge als has of
     validation users' next events.
     """
-    mixed = coming_matrix(events, vectors, mix)
+    # Scores count beside a floor in the same unit, so any unit does: one in which two steps stay
+    # below 65,504, the largest number of half precision. By a power of two, which rounds nothing.
+    mixed = coming_matrix(events, vectors, mix * 2.0 ** -np.ceil(np.log2(mix.sum())))
     return [(mixed, MIXED_KEPT), (without_diagonal(mixed @ mixed), TWICE_KEPT)]
 
 

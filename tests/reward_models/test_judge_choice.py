@@ -191,6 +191,15 @@ def test_a_mix_in_two_steps_follows_who_follows() -> None:
     assert len(paces) == 3 and two[3].argmax() in (5, 6) and one[3].argmax() == 4
 
 
+def test_a_mix_of_any_size_stays_within_half_precision() -> None:
+    users, vectors = marching_users(20, seed=1), np.ones((ITEMS, 1), np.float32)
+    small = mixed_channels(users, vectors, np.ones(len(KINDS)))
+    large = mixed_channels(users, vectors, np.full(len(KINDS), 4096.0))
+    for (one, _), (other, _) in zip(small, large, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert np.isfinite(rounded(one)).all()
+
+
 def test_who_met_rare_items_expects_rare_ones_by_hand() -> None:
     """Nothing but popularity, of slope 1 and 2 more for each unit of how popular a user is."""
     popularity = np.array([0.5, 0.3, 0.15, 0.05])
