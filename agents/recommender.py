@@ -102,17 +102,18 @@ class Recommender:
 
         Raises:
             FileNotFoundError: There is no such directory, or none of these.
-            ValueError: It is damaged or of another version.
+            ValueError: It is damaged, of another version, or of a training that has not finished.
             UserModelError: The same, of a user model.
         """
         path = Path(path)
         labels: Labels
-        if (path / "model.zip").is_file():
+        labelled = (path / ABOUT).is_file()
+        if (path / "model.zip").is_file() or labelled and (path / "settings.json").is_file():
             from audience.agents.trained import load_trained  # torch only where needed
 
             trained, labels = load_trained(path, device)
             return cls(trained, labels.item_ids, labels.scale, trained.window)
-        if (path / ABOUT).is_file():
+        if labelled:
             agent, labels = load_agent(path, device)
             return cls(agent, labels.item_ids, labels.scale)
         if (path / "users.json").is_file():

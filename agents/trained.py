@@ -158,7 +158,7 @@ def load_agent_of(directory: str | Path, device: str = "auto") -> Agent | BaseAl
         device: auto, cpu, cuda.
 
     Raises:
-        ValueError: A file is damaged.
+        ValueError: A file is damaged, or the training has not finished.
     """
     known, settings, model = _load(Path(directory), device)
     if known.embeds:
@@ -203,6 +203,11 @@ def load_trained(directory: str | Path, device: str = "auto") -> tuple[TrainedSc
 
 def _load(directory: Path, device: str) -> tuple[Algorithm, dict[str, Any], Any]:
     """The algorithm, the settings of the run and the model."""
+    if (directory / "settings.json").is_file() and not (directory / "model.zip").is_file():
+        raise ValueError(
+            f"{directory} holds a training that has not finished: it has no model.zip; run "
+            f"audience-train with the same settings again, and it goes on where it was"
+        )
     try:
         settings = json.loads((directory / "settings.json").read_text())["settings"]
         known = algorithm_of(settings["algo"])

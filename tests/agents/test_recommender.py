@@ -235,6 +235,16 @@ def test_a_run_without_its_labels(planted_directory: Path, tiny_users: Any, tmp_
         load_trained(directory)
 
 
+def test_a_training_that_has_not_finished_is_no_agent_yet(tiny_users: Any, tmp_path: Path) -> None:
+    directory = trained(tiny_users, tmp_path / "run", "ppo")
+    (directory / "model.zip").unlink()
+    for load in (Recommender.load, load_trained):
+        with pytest.raises(
+            ValueError, match="has not finished: it has no model.zip; run audience-"
+        ):
+            load(directory)
+
+
 def test_recommending_leaves_the_policy_as_it_was(tiny_users: Any, tmp_path: Path) -> None:
     scorer, _ = load_trained(trained(tiny_users, tmp_path / "run", "ppo"), "cpu")
     items, levels, lengths = Histories.from_lists([[(3, 4)], [(2, 0), (5, 1)]]).padded()
