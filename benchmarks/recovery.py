@@ -10,6 +10,7 @@ import numpy as np
 from audience.agents.evaluation import evaluate
 from audience.benchmarks.agreement import Value
 from audience.benchmarks.fidelity_settings import FidelityPreset
+from audience.benchmarks.grid import HAZARDS
 from audience.benchmarks.policies import scripted_policies
 from audience.benchmarks.scripted_truth import LOG_STEP_LIMIT, truth_of
 from audience.reward_models.fit_data import FitData
@@ -67,9 +68,8 @@ def recovery(
             rules["acceptance"] = rates.acceptance
         # What is met next is exposure times acceptance: a log shown by popularity has both in it.
         rules["popularity_discount"] = 1.0 if logging == "popularity" else 0.0
-    for name in {"leave_after_choice", "leave_after_skip"} - learned:
-        if "leave" not in learned:
-            rules[name] = getattr(rates, name)
+    if "leave" not in learned:
+        rules |= {name: getattr(rates, name) for name in HAZARDS if name not in learned}
     valued: dict[str, dict[str, Value]] = {}
     for name, policy in policies.items():
         say(f"{log.name}, seed {seed}: {name} in both worlds")

@@ -219,7 +219,7 @@ def _assumptions(
 def _turns(assumed: Mapping[str, Any] | None) -> list[str]:
     if assumed is None:
         return []
-    if assumed["settings"] == 1:
+    if not assumed["turn"] and assumed["settings"] == 1:
         return ["The log teaches what others leave to assumptions: nothing was set otherwise."]
     if not assumed["turn"]:
         return [f"Its sign holds in all {assumed['settings']} settings of the assumptions tried."]

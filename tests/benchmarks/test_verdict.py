@@ -117,6 +117,8 @@ def test_the_verdict_is_stated_only_where_its_sign_holds() -> None:
     assert turns["assumptions"] == {"settings": 2, "hold": 1, "turn": [{"acceptance": 0.2}]}
     assert turns["sentence"].endswith("; in 1 of 2 settings of the assumptions.")
     assert turns["grounds"][1].endswith("its sign holds; it turns at acceptance 0.2.")
+    taught = said(grid=[row(0.4, 1, 2) | {"acceptance": "learned"}], **ahead)
+    assert taught["grounds"][1].endswith("nothing was set otherwise.")
     behind = {"judge_als": gap(-1), "judge_boosted": gap(-2)}
     assert said(grid=[row(0.2, -0.1, -2)], **behind)["assumptions"]["hold"] == 1
 
