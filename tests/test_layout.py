@@ -63,6 +63,15 @@ def test_every_folder_is_packaged_linked_and_importable(folder: str) -> None:
     assert all(hasattr(module, name) for name in getattr(module, "__all__", []))
 
 
+@pytest.mark.parametrize("folder", ORDER)
+def test_the_map_in_a_folders_readme_has_each_file_in_one_row(folder: str) -> None:
+    map_ = (ROOT / folder / "README.md").read_text().split("## Which file")[1]
+    rows = [re.findall(r"`([\w*]+\.py)`", line) for line in map_.splitlines()]
+    found = [path.name for row in rows for name in row for path in (ROOT / folder).glob(name)]
+    every = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+    assert sorted(found) == sorted(every)
+
+
 def test_registering_the_environments_imports_no_torch() -> None:
     code = "import sys, audience.envs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
