@@ -15,6 +15,7 @@ from audience.benchmarks.files import read_json, write_json
 from audience.benchmarks.roster import Entry
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_base import Judge
 from audience.reward_models.judge_competence import (
     DECIDING,
     NAMES,
@@ -22,7 +23,7 @@ from audience.reward_models.judge_competence import (
     competence,
     pooled,
 )
-from audience.reward_models.judges import JUDGES, Judge, fit_judge, load_judge
+from audience.reward_models.judges import JUDGES, fit_judge, load_judge
 from audience.reward_models.quality_choice import choice_filters
 from audience.reward_models.quality_data import EventPredictions, EventPredictor, QualityData
 

@@ -22,7 +22,8 @@ from audience.reward_models.checked import CheckedUsers
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import FitSettings
 from audience.reward_models.fitting import fit, settings_of
-from audience.reward_models.judges import JUDGES, Judge
+from audience.reward_models.judge_base import Judge
+from audience.reward_models.judges import JUDGES
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.replay import ReplayUsers

@@ -18,7 +18,8 @@ from audience.reward_models.device import resolve_device
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.fit_settings import PRESETS, FitSettings
-from audience.reward_models.judges import Judge, fit_judge
+from audience.reward_models.judge_base import Judge
+from audience.reward_models.judges import fit_judge
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.plainer_heads import GIVEN_WAY
 from audience.reward_models.quality import quality

@@ -90,6 +90,13 @@ class Answers:
             return utilities
         return self.taste * utilities + self.popularity * log_popularity
 
+    def shares(self, utilities: F64, log_popularity: F64, slates: Slates) -> tuple[F64, F64]:
+        """P(chosen) of each item shown, shape (shown,), and P(nothing) of each slate."""
+        weights = np.exp(self.appeals(utilities, log_popularity))
+        nothing = np.exp(self.outside)
+        whole = np.bincount(slates.row, weights, len(slates)) + nothing
+        return weights / whole[slates.row], nothing / whole
+
     @property
     def learned(self) -> frozenset[str]:
         """Names of the assumptions that need not be made."""

@@ -12,7 +12,7 @@ from audience.reward_models.log_slates import Slates
 from audience.reward_models.users import CHOICE, FEEDBACK, LEAVE, Assumptions, Response
 
 if TYPE_CHECKING:
-    from audience.reward_models.judges import Judge
+    from audience.reward_models.judge_base import Judge
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]

@@ -11,7 +11,8 @@ import pytest
 from audience.reward_models.fit_data import FitData
 from audience.reward_models.histories import Histories
 from audience.reward_models.judge_answers import Answers
-from audience.reward_models.judges import JUDGES, Judge, fit_judge, load_judge
+from audience.reward_models.judge_base import Judge
+from audience.reward_models.judges import JUDGES, fit_judge, load_judge
 from audience.reward_models.log_slates import Slates
 from audience.reward_models.quality_data import QualityData
 from audience.reward_models.quality_slates import response_quality

@@ -9,13 +9,14 @@ import pytest
 from audience.reward_models.choice_baselines import ItemScorer
 from audience.reward_models.errors import UserModelError
 from audience.reward_models.histories import Histories
+from audience.reward_models.judge_base import Judge
 from audience.reward_models.judge_competence import competence
 from audience.reward_models.judge_feedback import FeedbackFeatures
 from audience.reward_models.judge_kernel import KernelLogit
 from audience.reward_models.judge_neighbours import UserNeighbours
 from audience.reward_models.judge_sessions import JudgeStates
 from audience.reward_models.judge_trees import BoostedLevels
-from audience.reward_models.judges import JUDGES, Judge, fit_judge, load_judge
+from audience.reward_models.judges import JUDGES, fit_judge, load_judge
 from audience.reward_models.log import InteractionLog
 from audience.reward_models.outside import outside_utility, popular_slate_weights
 from audience.reward_models.quality_data import EventPredictions, QualityData
