@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -188,8 +189,10 @@ class BlockDataset(Dataset[dict[str, Any]]):
         """What the asked items' neighbours among the events say, as in `Known`, (asked, 6)."""
         row, column = self._place[items], self._place[asked]
         known = (row >= 0)[:, None] & (column >= 0)
+        # Cells are found faster by one number than by three.
+        cells = np.where(known, row[:, None] * self._near[0].shape[2] + column, 0)
         near, company = (
-            torch.from_numpy((of[fold, row[:, None], column] * known)[None]) for of in self._near
+            torch.from_numpy((of[fold].reshape(-1).take(cells) * known)[None]) for of in self._near
         )
         residual = (self.level_values[levels] - self._base[fold, items]).astype(np.float32)
         late = (COMPANY_DECAY ** np.arange(len(items))[::-1]).astype(np.float32)
@@ -322,13 +325,19 @@ class BlockDataset(Dataset[dict[str, Any]]):
         """EASE scores from the events before the block, shape (rows, items)."""
         scores = torch.zeros(len(earlier), self._base.shape[1])
         head = self.inputs.head.cpu()
-        known = torch.zeros(scores.shape)
-        for i, items in enumerate(earlier):
-            known[i, torch.from_numpy(items)] = 1.0
-        filled = known.any(1)
-        for part in torch.unique(fold[filled]).tolist():
-            rows = torch.nonzero((fold == part) & filled)[:, 0]
-            scores[rows[:, None], head] = known[rows][:, head] @ self.inputs.ease[part].cpu()
+        row = np.repeat(np.arange(len(earlier)), [len(items) for items in earlier])
+        place = self._place[np.concatenate(earlier)]
+        known = sp.csr_matrix(
+            (
+                np.ones(np.count_nonzero(place >= 0), np.float32),
+                (row[place >= 0], place[place >= 0]),
+            ),
+            (len(earlier), len(head)),
+        )
+        for part in torch.unique(fold).tolist():
+            rows = torch.nonzero(fold == part)[:, 0]
+            of = known[rows.numpy()] @ self.inputs.ease[part].cpu().numpy()
+            scores[rows[:, None], head] = torch.from_numpy(of)
         return scores
 
 

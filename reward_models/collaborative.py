@@ -108,18 +108,22 @@ def follower_matrix(
         Shape (items, items), float32, zero diagonal; row: item met, column: item to come.
     """
     users = np.repeat(np.arange(len(histories)), histories.lengths)
-    counts = sp.csr_matrix((n_items, n_items))
+    cells, counted = [], []
     for d in range(1, reach + 1):
         same = users[d:] == users[:-d]
-        pairs = histories.items[:-d][same], histories.items[d:][same]
-        counts = counts + sp.csr_matrix((np.full(len(pairs[0]), d**-power), pairs), counts.shape)
-    dense = np.asarray(counts.todense())
+        cells.append((histories.items[:-d] * n_items + histories.items[d:])[same])
+        counted.append(np.full(len(cells[-1]), d**-power))
+    whole = np.bincount(np.concatenate(cells), np.concatenate(counted), n_items * n_items)
+    dense = whole.reshape(n_items, n_items).astype(np.float64, copy=False)  # of no events: int
     before, after = dense.sum(1), dense.sum(0)
-    expected = np.outer(before, after) / max(dense.sum(), 1e-9)
     # Shrunk towards what popularity says by as much evidence as one common user gives.
-    weights = (dense + expected) / np.sqrt((before + 1)[:, None] * (after + 1))
-    weights[np.diag_indices(n_items)] = 0
-    return weights.astype(np.float32)
+    scale = np.outer(before, after)
+    scale /= max(dense.sum(), 1e-9)
+    dense += scale
+    np.sqrt(np.outer(before + 1, after + 1, out=scale), out=scale)
+    dense /= scale
+    dense[np.diag_indices(n_items)] = 0
+    return dense.astype(np.float32)
 
 
 def cosine_matrix(histories: Histories, n_items: int, damping: float = 0.0) -> NDArray[np.float32]:
@@ -297,12 +301,13 @@ def ridge(x: F64, y: F64, group: NDArray[np.int64], groups: int, precision: F64)
     k = x.shape[1]
     gram = np.zeros((groups, k, k))
     moment = np.zeros((groups, k))
-    chunk = max(1, 20_000_000 // (k * k))  # rows whose outer products fit in 160 MB
-    for at in range(0, len(y), chunk):
-        part = slice(at, at + chunk)
-        present, first = np.unique(group[part], return_index=True)
-        outer = x[part, :, None] * x[part, None, :]
-        gram[present] += np.add.reduceat(outer, first)
-        moment[present] += np.add.reduceat(x[part] * y[part, None], first)
+    present, first = np.unique(group, return_index=True)
+    columns = np.ascontiguousarray(x.T)
+    # Sums of one contiguous product at a time take a twentieth of those of whole outer products.
+    for i, column in enumerate(columns):
+        moment[present, i] = np.add.reduceat(column * y, first)
+        for j in range(i + 1):
+            gram[present, i, j] = np.add.reduceat(column * columns[j], first)
+            gram[present, j, i] = gram[present, i, j]
     gram[:, np.arange(k), np.arange(k)] += precision
     return np.asarray(np.linalg.solve(gram, moment[..., None])[..., 0], np.float64)
