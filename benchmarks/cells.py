@@ -6,6 +6,7 @@ read. One thread a cell makes a result the same however many cells run beside it
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -185,6 +186,9 @@ class _Runner:
 
     def _of_seed(self, seed: int) -> Stages:
         if self._stages is None or self._stages.seed != seed:
+            self._stages = None
+            # Stages and worlds refer to each other; of themselves they would stay, models and all.
+            gc.collect()
             data = FitData.of(self._log, HALF, seed)
             self._stages = Stages(self._settings, self._log, data, seed, self._record, self._say)
         return self._stages

@@ -7,11 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
-from audience.benchmarks.cells import THREADS, Cell, Pool, making, turning
+import polars as pl
+import pytest
+
+from audience.benchmarks.cells import THREADS, Cell, Pool, _Runner, making, turning
 from audience.benchmarks.settings import CompareSettings
 from audience.reward_models.judges import JUDGES
+from audience.reward_models.log import InteractionLog
 
 
 def test_everything_is_made_once_and_what_takes_longest_begins_first() -> None:
@@ -58,6 +63,20 @@ def test_without_processes_all_is_left_to_whoever_asks() -> None:
     pool.run([Cell(0, "users")])  # would fit for minutes
     pool.close()
     assert {name: os.environ.get(name) for name in THREADS} == before
+
+
+def test_a_process_lets_go_of_the_models_of_the_seed_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [(f"u{user}", f"i{(user + k) % 9}") for user in range(40) for k in range(8)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    log = InteractionLog.from_frames(events, events.select("item_id", title="item_id").unique())
+    monkeypatch.setattr(CompareSettings, "load_log", lambda self: log)
+    runner = _Runner(CompareSettings(agents="random", seeds=2), {}, time.time())
+    before = weakref.ref(runner._of_seed(0))
+    assert runner._of_seed(0) is before()
+    runner._of_seed(1)
+    assert before() is None  # five seeds' models at once have filled 24 GiB
 
 
 PARENT = """
