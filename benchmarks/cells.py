@@ -32,6 +32,9 @@ Kind = Literal[
 CHECKS: tuple[Kind, ...] = ("masked", "competence")
 """What is asked of a seed once all is made."""
 
+MAKING: tuple[Kind, ...] = ("users", "judge", "witnesses", "agent")
+"""Cells that fit or train."""
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
@@ -183,6 +186,8 @@ class _Runner:
             stages.varied(*cell.of)
         else:
             stages.turned(*cell.of)
+        if cell.kind in MAKING:
+            gc.collect()  # what was fitted in refers to itself, too
 
     def _of_seed(self, seed: int) -> Stages:
         if self._stages is None or self._stages.seed != seed:
