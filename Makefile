@@ -2,8 +2,10 @@
 #   make demo        fit, train and compare on MovieLens: some minutes on 2 cores
 #   make test        lint, types and all tests but the slow ones
 #   make test-slow   the learning checks, which take minutes
+# JOBS=4 runs tests in four processes.
 PYTHON ?= python3
 OUT ?= runs/compare
+JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
@@ -17,12 +19,15 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# One thread: what tests compute is small, and threads that wait for each other on busy cores stall.
+# Two processes with one thread each: what a test computes is small, and threads that wait for each
+# other on busy cores stall. The tests of a file share what it fits, so they stay together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
