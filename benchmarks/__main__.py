@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(table(settings))
         else:
             _compare(settings)
-    except ValueError as error:  # a broken rule, in words; anything else deserves its traceback
+    # A broken rule or a killed process, in words; anything else deserves its traceback.
+    except (ValueError, ChildProcessError) as error:
         sys.exit(f"audience-bench: {error}")
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,14 +88,24 @@ class Pool:
             cells: Those of the wave.
             ahead: Cells of the next wave that need nothing of this one. They begin where a process
                 is free, and only the next wave waits for them.
+
+        Raises:
+            ChildProcessError: A process was killed.
         """
         if self._executor is None:
             return
         with _single_threaded():  # processes are made when there is work
             running = [self._executor.submit(_run, cell) for cell in cells] + self._ahead
             self._ahead = [self._executor.submit(_run, cell) for cell in ahead]
-            for one in running:
-                one.result()
+            try:
+                for one in running:
+                    one.result()
+            except BrokenProcessPool as error:
+                raise ChildProcessError(
+                    f"a process of the comparison was killed, as a rule for want of memory. What "
+                    f"is finished is kept: run the same command again, with jobs below {self.jobs} "
+                    f"if it was memory"
+                ) from error
 
     def close(self) -> None:
         """Let the processes end; what has not begun is dropped."""

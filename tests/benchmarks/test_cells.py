@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from audience.benchmarks import __main__ as program
+from audience.benchmarks import compare as comparison
 from audience.benchmarks.cells import THREADS, Cell, Pool, _Runner, making, turning
 from audience.benchmarks.settings import CompareSettings
 from audience.reward_models.judges import JUDGES
@@ -77,6 +81,19 @@ def test_a_process_lets_go_of_the_models_of_the_seed_before(
     assert runner._of_seed(0) is before()
     runner._of_seed(1)
     assert before() is None  # five seeds' models at once have filled 24 GiB
+
+
+def test_a_killed_process_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(2, CompareSettings(agents="random"), {}, time.time())
+    killed: Future[None] = Future()
+    killed.set_exception(BrokenProcessPool("terminated abruptly"))
+    monkeypatch.setattr(pool._executor, "submit", lambda *_: killed)
+    with pytest.raises(ChildProcessError, match="run the same command again, with jobs below 2"):
+        pool.run([Cell(0, "users")])
+    monkeypatch.setattr(comparison, "compare", lambda settings: pool.run([Cell(0, "users")]))
+    with pytest.raises(SystemExit, match="audience-bench: a process of the comparison was killed"):
+        program.main(["compare", "--preset", "tiny"])
+    pool.close()
 
 
 PARENT = """
