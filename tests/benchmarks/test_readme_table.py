@@ -1,4 +1,4 @@
-"""The README shows what the program makes of the committed results."""
+"""The READMEs show what the program makes of the committed results."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def committed() -> dict[str, Any]:
     return found
 
 
-def test_the_readme_is_what_the_program_makes() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert put(readme, block(committed())) == readme
-    assert committed()["complete"]
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [("README.md", "results.json"), ("benchmarks/README.md", "results-ml-100k.json")],
+)
+def test_the_page_is_what_the_program_makes(page: str, file: str) -> None:
+    text = (ROOT / page).read_text()
+    results = json.loads((ROOT / "benchmarks" / file).read_text())
+    assert put(text, block(results)) == text
+    assert results["complete"]
 
 
 def test_the_table_says_what_the_results_say() -> None:
