@@ -327,13 +327,9 @@ class BlockDataset(Dataset[dict[str, Any]]):
         head = self.inputs.head.cpu()
         row = np.repeat(np.arange(len(earlier)), [len(items) for items in earlier])
         place = self._place[np.concatenate(earlier)]
-        known = sp.csr_matrix(
-            (
-                np.ones(np.count_nonzero(place >= 0), np.float32),
-                (row[place >= 0], place[place >= 0]),
-            ),
-            (len(earlier), len(head)),
-        )
+        there = place >= 0
+        cells, shape = (row[there], place[there]), (len(earlier), len(head))
+        known = sp.csr_matrix((np.ones(there.sum(), np.float32), cells), shape)
         for part in torch.unique(fold).tolist():
             rows = torch.nonzero(fold == part)[:, 0]
             of = known[rows.numpy()] @ self.inputs.ease[part].cpu().numpy()
