@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.collaborative import LINEAR_ITEMS
 from audience.reward_models.query_features import Scales, over
+from audience.reward_models.tiles import log_, tiles
 from audience.reward_models.tilt import Mixing
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import Seen, pick, put
@@ -29,10 +31,6 @@ NOTHING = -1e30
 COLUMNS = 16
 """The columns of a sum over the catalogue are a multiple of this, at least one of no item: products
 of such a width are a tenth faster."""
-
-CELLS = 2**18
-"""Users times items of one part of a sum over the catalogue, on a CPU: what its passes read and
-write stays in the cache (1 MB), and its memory is there already."""
 
 
 class Choosing:
@@ -116,56 +114,70 @@ class Choosing:
     def refresh(self, states: UserStates, rows: Tensor) -> None:
         """Mix and normalise anew for those of these users whose state has changed."""
         rows = rows[pick(states.stale, rows)]
+        statistics = states.statistics
+
+        def kept(some: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+            return statistics.ease.index_select(0, some), statistics.coming.index_select(0, some)
+
+        self._normalise(states, rows, rows, kept)
+
+    def add(self, states: UserStates, rows: Tensor, items: Tensor) -> None:
+        """Add to the scores what these users just met, (m,) each, and normalise anew.
+
+        All else of their states tells of it already. Scores are in the cache then: reading them
+        is half of what a sum over the catalogue costs.
+        """
+        add_scores = self.model.inputs.add_scores
+        self._normalise(
+            states, rows, items, lambda some, met: add_scores(states.statistics, some, met)
+        )
+
+    def _normalise(
+        self,
+        states: UserStates,
+        rows: Tensor,
+        items: Tensor,
+        scores: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> None:
+        """Keep what weighs the sides of items, and the normaliser, of these users.
+
+        Args:
+            states: Of all users.
+            rows: Of these.
+            items: What is given to `scores` beside rows, shape (m,).
+            scores: Gives copies of their scores of EASE and of what comes next.
+        """
         if not len(rows):
             return
         seen, columns = states.statistics.seen(rows), self._summed.shape[1]
         left, gates = self._mixed(states, rows, seen)
         place = self._place.index_select(0, seen.items.flatten()).view(seen.items.shape)
         consumed = torch.where(seen.used, place, columns - 1)
-        size = max(1, CELLS // columns) if rows.device.type == "cpu" else len(rows)
-        if len(rows) <= size:
-            normaliser = self._log_sums(states, rows, left, gates, consumed)
-        else:
-            memory = left.new_empty(2, size, columns)
-            whole = rows.split(size), left.split(size), gates.split(size), consumed.split(size)
-            sums = [
-                self._log_sums(states, own, mixed, gate, met, memory)
-                for own, mixed, gate, met in zip(*whole, strict=True)
-            ]
-            normaliser = torch.cat(sums)
+        sums = [
+            self._log_sums(*scores(some, met), *of)
+            for some, met, *of in tiles(columns, rows, items, left, gates, consumed)
+        ]
+        normaliser = sums[0] if len(sums) == 1 else torch.cat(sums)
         put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
         states.stale.index_fill_(0, rows, False)
 
     def _log_sums(
-        self,
-        states: UserStates,
-        rows: Tensor,
-        left: Tensor,
-        gates: Tensor,
-        consumed: Tensor,
-        memory: Tensor | None = None,
+        self, ease: Tensor, coming: Tensor, left: Tensor, gates: Tensor, consumed: Tensor
     ) -> Tensor:
         """Logarithm of the sum of exp(utility) over what is not consumed, shape (m, 1).
 
         Args:
-            states: Of all users.
-            rows: Of these.
-            left: What they weigh the sides by, shape (m, sides).
+            ease: Scores of EASE, shape (m, head), which are overwritten.
+            coming: Of what comes next, likewise.
+            left: What users weigh the sides by, shape (m, sides).
             gates: And EASE and what comes, shape (m, 2).
             consumed: Columns of the items that they met, the last for none, shape (m, width).
-            memory: For utilities and scores, contiguous, shape (2, m or more, summed items).
         """
-        statistics, (m, head) = states.statistics, (len(rows), len(self.model.inputs.head))
-        raw = left.new_empty(m, self._summed.shape[1]) if memory is None else memory[0, :m]
-        score = left.new_empty(m, head) if memory is None else memory[1].view(-1)[: m * head]
-        score = score.view(m, head)
-        torch.mm(left, self._summed, out=raw)  # in bits
-        of_head = raw[:, :head]
-        of_both = statistics.ease, statistics.coming
-        weights = gates.split(1, 1)
-        for scores, floor, weight in zip(of_both, self._floors, weights, strict=True):
-            torch.index_select(scores, 0, rows, out=score)
-            of_head.addcmul_(score.clamp_(min=floor).log2_(), weight)
+        head = ease.shape[1]
+        raw = torch.mm(left, self._summed)  # in bits
+        of_head, weights = raw[:, :head], (gates / math.log(2)).split(1, 1)
+        for score, floor, weight in zip((ease, coming), self._floors, weights, strict=True):
+            of_head.addcmul_(log_(score.clamp_(min=floor)), weight)
         # Scores count over their floors. What the logarithms of these take off is the same for
         # all items of the head: it is given to the few others, and taken off the sum.
         shift = gates @ self._log_floors

@@ -167,7 +167,10 @@ class BehaviourEngine:
         if notes is not None:
             self._note(states, rows, notes)
         values = model.level_values
-        residuals = model.inputs.add(states.statistics, rows, items, levels, values)
+        # Slates are asked about again and again: scores and normaliser in one go.
+        at_once = self.looks is None and not self.choosing.tilted
+        add = model.inputs.add_sums if at_once else model.inputs.add
+        residuals = add(states.statistics, rows, items, levels, values)
         kept = pick(states.interests, rows).mul_(model.interest_decays[:, None])
         kept += self.vectors.index_select(0, items)[:, None]
         put(states.interests, rows, kept)
@@ -175,7 +178,10 @@ class BehaviourEngine:
         tokens = self._tokens.events(items, levels, residuals, position, notes)
         hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
         put(states.hidden, rows, hidden)
-        states.stale.index_fill_(0, rows, True)
+        if at_once:
+            self.choosing.add(states, rows, items)
+        else:
+            states.stale.index_fill_(0, rows, True)
 
     def feedback(self, states: UserStates, rows: Tensor, items: Tensor) -> Tensor:
         """Probability of each feedback level for items asked of rows, by each member.

@@ -18,6 +18,9 @@ from audience.reward_models.user_statistics import pick
 PARTS, LEAST_ROWS = 2, 64
 """Parts of a past, and rows of one: fewer cost more in calls than they spare."""
 
+MULTIPLE = 8
+"""Of places in a part: products with keys of such a width take up to a third less time."""
+
 
 @dataclass
 class Cache:
@@ -52,8 +55,8 @@ class Cache:
 class Past:
     """What some rows hold, with a place more in each for a token of its own.
 
-    A copy, in parts by rising length, each as wide as its longest row: most sessions are short,
-    and what is copied and attended to beside them is lost. A row alone is not copied.
+    A copy, in parts by rising length, each hardly wider than its longest row: most sessions are
+    short, and what is copied and attended to beside them is lost. A row alone is not copied.
 
     Attributes:
         order: Which of the rows that were asked stands at each place, shape (m,); None: each
@@ -169,7 +172,7 @@ def _past(cache: Cache, rows: Tensor) -> Past:
             for kept in (cache.keys, cache.values)
         )
         return Past(None, rows, length, [Part.of(None, length, None, keys, values)])
-    order = None
+    order, most = None, cache.keys[0].shape[1]
     size = max(-(-len(rows) // PARTS), LEAST_ROWS)
     if size < len(rows):
         length, order = length.sort(stable=True)
@@ -178,7 +181,8 @@ def _past(cache: Cache, rows: Tensor) -> Past:
     for begin in range(0, len(rows), size):
         own = slice(begin, begin + size)
         count, some = length[own], rows[own]
-        places = 1 + int(count.max() if order is None else count[-1])
+        longest = int(count.max() if order is None else count[-1])
+        places = min((longest // MULTIPLE + 1) * MULTIPLE, most)
         place = torch.arange(places, device=rows.device)
         unseen = cache.keys[0].new_zeros(len(some), places)
         unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)

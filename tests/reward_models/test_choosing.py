@@ -5,7 +5,7 @@ import torch
 
 from audience.benchmarks import speed_users
 from audience.benchmarks.speed_users import synthetic_users
-from audience.reward_models import choosing
+from audience.reward_models import choosing, tiles
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.user_states import UserStates
@@ -36,7 +36,7 @@ def running(users: BertUserModel) -> tuple[BehaviourEngine, UserStates, torch.Te
 def test_shown_items_have_their_utilities_among_all(
     users: BertUserModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "CELLS", 1600)  # several parts
+    monkeypatch.setattr(tiles, "CELLS", 1600)  # several parts
     engine, states, rows = running(users)
     slates = torch.stack([torch.randperm(400)[:10] for _ in rows])
     for step in range(3):
