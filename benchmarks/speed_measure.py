@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from audience.benchmarks.speed_views import Taken, View, valid_actions
 from audience.envs import RecommendEnv
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.frozen import FrozenFeedback
-from audience.reward_models.incremental import append, ask
-from audience.reward_models.parts import one_thread, part_count, side_by_side
+from audience.reward_models.incremental import Part, pass_one, shares
+from audience.reward_models.parts import one_thread, side_by_side
 from audience.reward_models.users import UserModel
 
 WARM_STEPS = 24
@@ -40,11 +39,11 @@ need one, instead of all; and whether with the heads."""
 class BareForward:
     """The network alone, on the rows of an environment: one query and one event a user.
 
-    The tower alone: both pass the cached layers (`incremental.ask` and `append`). With its heads,
-    also the feedback of all members to the query, and from the event's state the utilities of all
-    items, as far as an answer needs them: what they sum to. Tokens, features and what was cached
-    are random numbers. Left out are the look-ups, sums and collaborative scores behind features
-    and tokens, draws, and all that an environment is. It computes in parts as the users do.
+    The tower alone: both pass the cached layers (`incremental.pass_one`). With its heads, also the
+    feedback of all members to the query, and from the event's state the utilities of all items, as
+    far as an answer needs them: what they sum to. Tokens, features and what was cached are random
+    numbers. Left out are the look-ups, sums and collaborative scores behind features and tokens,
+    draws, and all that an environment is. It computes in parts as the users do.
 
     Args:
         users: The user model.
@@ -64,41 +63,46 @@ class BareForward:
         cache = self._states.cache
         for kept in (*cache.keys, *cache.values):
             kept.copy_(draw(*kept.shape[1:]))
-        self._tokens = draw(count, 1, model.config.hidden_size)
-        self._features = draw(count, 1, len(model.feature_mean))
+        self._tokens = draw(count, model.config.hidden_size)
+        self._features = draw(count, len(model.feature_mean))
         self._rows = torch.arange(count, device=model.device)
 
     def hold(self, events: NDArray[np.int64]) -> None:
         """Set how many events each user has, shape (users,).
 
-        What overflows the window leaves half of it, as at the start of a session.
+        What overflows the window leaves half of it, as at the start of a session. They stand by
+        rising length, as those do who are asked in an environment.
         """
         kept = np.where(events < self._window, events, self._window // 2)
-        self._length = torch.from_numpy(1 + kept).to(self._device)
+        self._length = torch.from_numpy(1 + np.sort(kept)).to(self._device)
 
     @torch.inference_mode()
     def seconds(self, rows: int, heads: bool = False) -> float:
         """Time of a pass of the first rows, of the tower alone or with its heads."""
-        parts = self._rows[:rows].chunk(part_count(rows, self._device))
         self._states.cache.length.copy_(self._length)
         self._wait()
         began = time.perf_counter()
         with one_thread(self._device):
-            side_by_side(partial(self._pass, heads=heads), parts)
+            self._pass(self._rows[:rows], heads)
         self._wait()
         return time.perf_counter() - began
 
-    @torch.inference_mode()
-    def _pass(self, own: Tensor, heads: bool) -> None:
-        states, blocks, tokens = self._states, self._engine.blocks, self._tokens[own]
-        asked, past = ask(blocks, states.cache, own, tokens)
-        if heads:
-            self._feedback.logits(asked, self._features[own]).softmax(-1)
-        hidden = append(blocks, states.cache, own, tokens, past)
-        if heads:
-            states.hidden.index_copy_(0, own, hidden[:, 0])
-            states.stale.index_fill_(0, own, True)
-            self._engine.choosing.refresh(states, own)
+    def _pass(self, rows: Tensor, heads: bool) -> None:
+        states, blocks = self._states, self._engine.blocks
+        tokens, features = self._tokens[: len(rows)], self._features[: len(rows)]
+
+        def passed(own: slice) -> None:
+            part = Part.of(states.cache, rows, own)
+            asked = pass_one(blocks, part, tokens[own])
+            if heads:
+                self._feedback.logits(asked, features[own]).softmax(-1)
+            hidden = pass_one(blocks, part, tokens[own], states.cache)
+            if heads:
+                states.hidden.index_copy_(0, part.rows, hidden)
+                states.stale.index_fill_(0, part.rows, True)
+                self._engine.choosing.refresh(states, part.rows)
+
+        side_by_side(passed, shares(rows), len(rows), self._device)
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

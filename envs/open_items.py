@@ -50,8 +50,9 @@ class OpenItems:
     def close(self, slots: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Close an item for each of these slots, of which one may stand several times."""
         if len(slots) > 1:
-            cells = np.unique(slots * self.n_items + items)
-            slots, items = np.divmod(cells, self.n_items)
+            cells = np.sort(slots * self.n_items + items)
+            first = np.append(True, cells[1:] != cells[:-1])  # `np.unique` takes ten times as long
+            slots, items = np.divmod(cells[first], self.n_items)
         shut = self._are(slots, items)
         slots, items = slots[shut], items[shut]
         counts = np.bincount(slots, minlength=len(self.remaining))

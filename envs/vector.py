@@ -370,13 +370,13 @@ class RecommendVectorEnv(Saved):
         if self.candidates is not None:
             observation["candidates"] = self.candidates.items.copy()
         if self.mask_in_observation:
-            observation["mask"] = self._open().astype(np.int8)
+            observation["mask"] = self._open().view(np.int8).copy()
         return observation
 
     def _situation(self, present: NDArray[np.bool_]) -> Info:
         """What is known of these slots, at a reset too."""
         info = {
-            "action_mask": self._open().astype(np.int8),
+            "action_mask": self._open().view(np.int8).copy(),
             "user": self.user_names.copy(),
             "session": self.session.copy(),
             "clock_seconds": self.clock.copy(),

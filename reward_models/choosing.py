@@ -29,7 +29,7 @@ NOTHING = -1e30
 """Utility of no item at all: its exponential is 0, and, unlike -inf, it can be subtracted."""
 
 COLUMNS = 16
-"""The columns of a sum over the catalogue are a multiple of this, at least one of no item: products
+"""The columns of a sum over the catalogue are a multiple of this, at least two of no item: products
 of such a width are a tenth faster."""
 
 
@@ -65,6 +65,7 @@ class Choosing:
         # two take half as long as powers of e
         self._n_summed = len(items)
         none = COLUMNS - len(items) % COLUMNS
+        none += COLUMNS * (none == 1)
         self._summed = nn.functional.pad(summed.T / math.log(2), (0, none)).contiguous()
         self._summed[self._bias, len(items) :] = NOTHING
         self._first = torch.zeros(1, dtype=torch.long, device=model.device)
@@ -153,40 +154,48 @@ class Choosing:
         left, gates = self._mixed(states, rows, seen)
         place = self._place.index_select(0, seen.items.flatten()).view(seen.items.shape)
         consumed = torch.where(seen.used, place, columns - 1)
-        sums = [
-            self._log_sums(*scores(some, met), *of)
-            for some, met, *of in tiles(columns, rows, items, left, gates, consumed)
-        ]
-        normaliser = sums[0] if len(sums) == 1 else torch.cat(sums)
-        put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
-        states.stale.index_fill_(0, rows, False)
-
-    def _log_sums(
-        self, ease: Tensor, coming: Tensor, left: Tensor, gates: Tensor, consumed: Tensor
-    ) -> Tensor:
-        """Logarithm of the sum of exp(utility) over what is not consumed, shape (m, 1).
-
-        Args:
-            ease: Scores of EASE, shape (m, head), which are overwritten.
-            coming: Of what comes next, likewise.
-            left: What users weigh the sides by, shape (m, sides).
-            gates: And EASE and what comes, shape (m, 2).
-            consumed: Columns of the items that they met, the last for none, shape (m, width).
-        """
-        head = ease.shape[1]
-        raw = torch.mm(left, self._summed)  # in bits
-        of_head, weights = raw[:, :head], (gates / math.log(2)).split(1, 1)
-        for score, floor, weight in zip((ease, coming), self._floors, weights, strict=True):
-            of_head.addcmul_(log_(score.clamp_(min=floor)), weight)
         # Scores count over their floors. What the logarithms of these take off is the same for
         # all items of the head: it is given to the few others, and taken off the sum.
         shift = gates @ self._log_floors
+        weights = gates / math.log(2)
+        sums = [
+            self._sums(scores(some, met), *of)
+            for some, met, *of in tiles(columns, rows, items, left, weights, shift, consumed)
+        ]
+        top, total = (torch.cat(of) for of in zip(*sums, strict=True))
+        normaliser = total.log2_().add_(top).sub_(shift).mul_(math.log(2))
+        put(states.mixed, rows, torch.cat([left, gates, normaliser], 1))
+        states.stale.index_fill_(0, rows, False)
+
+    def _sums(
+        self,
+        scores: tuple[Tensor, Tensor],
+        left: Tensor,
+        weights: Tensor,
+        shift: Tensor,
+        consumed: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of 2^(utility in bits) over what is not consumed, each over that of the top.
+
+        Args:
+            scores: Of EASE and of what comes next, shape (m, head) each, which are overwritten.
+            left: What users weigh the sides by, shape (m, sides).
+            weights: And the logarithms of these scores, shape (m, 2).
+            shift: What is added to items beyond the head, shape (m, 1).
+            consumed: Columns of the items that they met, the last for none, shape (m, width).
+
+        Returns:
+            The utility of the top, and the sum over it, shape (m, 1) each.
+        """
+        raw, head = torch.mm(left, self._summed), scores[0].shape[1]  # in bits
+        of_head = raw[:, :head]
+        for score, floor, weight in zip(scores, self._floors, weights.split(1, 1), strict=True):
+            of_head.addcmul_(log_(score.clamp_(min=floor)), weight)
         if self._n_summed > head:
             raw[:, head:].add_(shift)
         raw.scatter_(1, consumed, -torch.inf)
-        top = raw.amax(1, keepdim=True).clamp_(min=NOTHING)  # all -inf where all is consumed
-        bits = raw.sub_(top).exp2_().sum(1, keepdim=True).log2_().add_(top).sub_(shift)
-        return bits.mul_(math.log(2))
+        top = raw.amax(1, keepdim=True)  # that of no item where all is consumed
+        return top, raw.sub_(top).exp2_().sum(1, keepdim=True)
 
     def _mixed(self, states: UserStates, rows: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         """Weights of `sides`, (m, sides), and of how far EASE and what comes expect, (m, 2)."""

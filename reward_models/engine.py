@@ -15,8 +15,9 @@ from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.choosing import Choosing
 from audience.reward_models.frozen import FrozenFeedback, FrozenTokens, frozen
 from audience.reward_models.histories import Histories
-from audience.reward_models.incremental import Past, append, ask, new_cache
+from audience.reward_models.incremental import Part, append, ask, new_cache, pass_one, shares
 from audience.reward_models.inputs import TEXT_AXES
+from audience.reward_models.parts import side_by_side
 from audience.reward_models.query_features import Scales, item_features, query_features
 from audience.reward_models.text_nearness import latest_axes
 from audience.reward_models.user_states import UserStates
@@ -35,7 +36,7 @@ class Asked:
 
     logits: Tensor
     features: Tensor
-    past: Past | None
+    past: list[Part] | None
 
 
 class BehaviourEngine:
@@ -148,7 +149,7 @@ class BehaviourEngine:
         items: Tensor,
         levels: Tensor,
         notes: Tensor | None = None,
-        past: Past | None = None,
+        past: list[Part] | None = None,
     ) -> None:
         """One event more for each of these rows.
 
@@ -163,21 +164,32 @@ class BehaviourEngine:
         """
         if not len(rows):
             return
-        model = self.model
         if notes is not None:
             self._note(states, rows, notes)
-        values = model.level_values
+        states.statistics.make_room(rows)  # no part may move what all share
+
+        def added(at: int) -> None:
+            part = Part.of(states.cache, rows, owns[at]) if past is None else past[at]
+            own = part.own
+            note = None if notes is None else notes[own]
+            self._add(states, part, items[own], levels[own], note)
+
+        owns = shares(rows) if past is None else [part.own for part in past]
+        side_by_side(added, range(len(owns)), len(rows), rows.device)
+
+    def _add(
+        self, states: UserStates, part: Part, items: Tensor, levels: Tensor, notes: Tensor | None
+    ) -> None:
+        model, rows = self.model, part.rows
         # Slates are asked about again and again: scores and normaliser in one go.
         at_once = self.looks is None and not self.choosing.tilted
         add = model.inputs.add_sums if at_once else model.inputs.add
-        residuals = add(states.statistics, rows, items, levels, values)
+        residuals = add(states.statistics, rows, items, levels, model.level_values)
         kept = pick(states.interests, rows).mul_(model.interest_decays[:, None])
         kept += self.vectors.index_select(0, items)[:, None]
         put(states.interests, rows, kept)
-        position = pick(states.cache.length, rows) - 1
-        tokens = self._tokens.events(items, levels, residuals, position, notes)
-        hidden = append(self.blocks, states.cache, rows, tokens[:, None], past)[:, 0]
-        put(states.hidden, rows, hidden)
+        tokens = self._tokens.events(items, levels, residuals, part.length - 1, notes)
+        put(states.hidden, rows, pass_one(self.blocks, part, tokens, states.cache))
         if at_once:
             self.choosing.add(states, rows, items)
         else:
@@ -197,12 +209,26 @@ class BehaviourEngine:
         return self.ask(states, rows, items).logits.softmax(-1)
 
     def ask(self, states: UserStates, rows: Tensor, items: Tensor) -> Asked:
-        """Ask rows (m,) for their feedback on items (m, q)."""
-        features = self._features(states, rows, items)
-        interests = pick(states.interests, rows)[:, None]
-        tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
-        hidden, past = ask(self.blocks, states.cache, rows, tokens)
-        logits = self._feedback.logits(hidden, features)
+        """Ask rows (m,) for their feedback on items (m, q).
+
+        One item a row is asked fastest where rows stand by rising length, see `shares`.
+        """
+        features, past = self._features(states, rows, items), None
+        if items.shape[1] == 1 and len(rows):
+
+            def told(own: slice) -> tuple[Tensor, Part]:
+                part, of = Part.of(states.cache, rows, own), features[own, 0]
+                asked = self.vectors.index_select(0, items[own, 0])
+                tokens = self._tokens.queries(asked, of, pick(states.interests, part.rows))
+                return self._feedback.logits(pass_one(self.blocks, part, tokens), of), part
+
+            found = side_by_side(told, shares(rows), len(rows), rows.device)
+            logits, past = torch.cat([of for of, _ in found])[:, None], [part for _, part in found]
+        else:
+            interests = pick(states.interests, rows)[:, None]
+            tokens = self._tokens.queries(embedding(items, self.vectors), features, interests)
+            hidden = ask(self.blocks, states.cache, rows, tokens)
+            logits = self._feedback.logits(hidden, features)
         if self.choosing.tilted:
             logits = logits + self.model.tilt.levels
         return Asked(logits, features, past)

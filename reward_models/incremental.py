@@ -13,10 +13,8 @@ from torch import Tensor
 
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.frozen import FrozenBlock
-from audience.reward_models.user_statistics import pick
-
-PARTS, LEAST_ROWS = 2, 64
-"""Parts of a past, and rows of one: fewer cost more in calls than they spare."""
+from audience.reward_models.parts import part_count
+from audience.reward_models.user_statistics import pick, put
 
 MULTIPLE = 8
 """Of places in a part: products with keys of such a width take up to a third less time."""
@@ -52,58 +50,58 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Past:
+class Part:
     """What some rows hold, with a place more in each for a token of its own.
 
-    A copy, in parts by rising length, each hardly wider than its longest row: most sessions are
-    short, and what is copied and attended to beside them is lost. A row alone is not copied.
+    A copy, hardly wider than its longest row; a row alone is not copied.
 
     Attributes:
-        order: Which of the rows that were asked stands at each place, shape (m,); None: each
-            in its own.
-        rows: The rows in this order, shape (m,).
+        own: Where they stand among all that were asked.
+        rows: The rows, shape (m,).
         length: Tokens of each, shape (m,).
-        parts: The parts, in this order.
-    """
-
-    order: Tensor | None
-    rows: Tensor
-    length: Tensor
-    parts: list[Part]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some rows of a past.
-
-    Attributes:
-        own: Where they stand in it; None: they are all.
         at: Place of each row's own token among all places of the part, shape (m,).
         unseen: Additive mask of the places beyond it, shape (m, 1, places); None: there are none.
-        layers: Of each, keys and values in one row a place, (m places, d), the keys as columns,
-            (m, d, places), and the values, (m, places, d).
+        keys: One tensor a layer, shape (m, places, d).
+        values: Likewise.
     """
 
-    own: slice | None
+    own: slice
+    rows: Tensor
+    length: Tensor
     at: Tensor
     unseen: Tensor | None
-    layers: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+    keys: list[Tensor]
+    values: list[Tensor]
 
     @classmethod
-    def of(
-        cls,
-        own: slice | None,
-        at: Tensor,
-        unseen: Tensor | None,
-        keys: list[Tensor],
-        values: list[Tensor],
-    ) -> Part:
-        """With keys and values by layer, each (m, places, d)."""
-        layers = [
-            (key.flatten(0, 1), value.flatten(0, 1), key.transpose(1, 2), value)
-            for key, value in zip(keys, values, strict=True)
-        ]
-        return cls(own, at, unseen, layers)
+    def of(cls, cache: Cache, rows: Tensor, own: slice) -> Part:
+        """Those of these rows that stand at `own`."""
+        both = cache.keys, cache.values
+        if len(rows) == 1:
+            row, length = int(rows), pick(cache.length, rows)
+            places = int(length) + 1
+            keys, values = (
+                [of.narrow(0, row, 1).narrow(1, 0, places) for of in kept] for kept in both
+            )
+            return cls(own, rows, length, length, None, keys, values)
+        rows = rows[own]
+        length = cache.length.index_select(0, rows)
+        places = min((int(length.max()) // MULTIPLE + 1) * MULTIPLE, cache.room + 1)
+        place = torch.arange(places, device=rows.device)
+        unseen = cache.keys[0].new_zeros(len(rows), places)
+        unseen.masked_fill_(place > length[:, None], torch.finfo(unseen.dtype).min)
+        at = torch.arange(0, places * len(rows), places, device=rows.device).add_(length)
+        keys, values = ([of[:, :places].index_select(0, rows) for of in kept] for kept in both)
+        return cls(own, rows, length, at, unseen[:, None], keys, values)
+
+
+def shares(rows: Tensor) -> list[slice]:
+    """The parts in which rows (m,) are best passed side by side.
+
+    Where rows stand by rising length, a part is hardly wider than what it holds.
+    """
+    size = -(-len(rows) // part_count(len(rows), rows.device))
+    return [slice(at, at + size) for at in range(0, len(rows), size)]
 
 
 def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Cache:
@@ -116,9 +114,48 @@ def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Ca
     return Cache(new[::2], new[1::2], length)
 
 
-def append(
-    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor, past: Past | None = None
+def pass_one(
+    blocks: list[FrozenBlock], part: Part, hidden: Tensor, keep: Cache | None = None
 ) -> Tensor:
+    """Pass one token a row of a part, each seeing itself and what came before.
+
+    The heads of a row are rows of one product: each holds its own part of the query and zeros
+    elsewhere. A product a head, over a few dozen places, costs more than these zeros.
+
+    Args:
+        blocks: Of the behaviour model.
+        part: What the rows hold; the next token of these rows may be passed with it again, as
+            copying it is much of what one token costs.
+        hidden: The tokens, shape (m, d).
+        keep: The cache that keeps them; None: none does.
+
+    Returns:
+        Outputs, shape (m, d).
+    """
+    place = None
+    if keep is not None and part.unseen is not None:  # what was not copied is kept where it stands
+        place = torch.add(part.length, part.rows, alpha=keep.room + 1)
+    for layer, block in enumerate(blocks):
+        query, key, value = block.split(hidden)
+        keys, values = part.keys[layer], part.values[layer]
+        keys.flatten(0, 1).index_copy_(0, part.at, key)
+        values.flatten(0, 1).index_copy_(0, part.at, value)
+        if keep is not None and place is not None:
+            keep.keys[layer].flatten(0, 1).index_copy_(0, place, key)
+            keep.values[layer].flatten(0, 1).index_copy_(0, place, value)
+        asks, turned = query[:, None] * block.heads, keys.transpose(1, 2)  # (m, heads, d)
+        if part.unseen is None:
+            scores = torch.bmm(asks, turned)
+        else:
+            scores = torch.baddbmm(part.unseen, asks, turned)
+        context = torch.bmm(scores.softmax(-1), values)
+        hidden = block.close(hidden, context.mul_(block.heads).sum(1))
+    if keep is not None:
+        put(keep.length, part.rows, part.length + 1)
+    return hidden
+
+
+def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
     """Pass new tokens of these rows, each seeing itself and what came before; keep them.
 
     Args:
@@ -126,26 +163,18 @@ def append(
         cache: Changed in place.
         rows: Distinct rows, shape (m,).
         tokens: Shape (m, t, d): t tokens a row, for which there must be room.
-        past: What `ask` gave of the same rows since their last event: copying it anew is much of
-            what one token costs.
 
     Returns:
         Outputs, shape (m, t, d).
     """
     t = tokens.shape[1]
-    if t == 1 and len(rows):
-        past = _past(cache, rows) if past is None else past
-        hidden = _one(blocks, past, tokens[:, 0], cache)[:, None]
-    else:
-        unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
-        hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
+    unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
+    hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
     cache.length.index_add_(0, rows, torch.full_like(rows, t))
     return hidden
 
 
-def ask(
-    blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
-) -> tuple[Tensor, Past | None]:
+def ask(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
     """Pass queries: each sees its row's events and itself, and is not kept.
 
     Args:
@@ -155,84 +184,9 @@ def ask(
         tokens: Shape (m, q, d): q queries a row.
 
     Returns:
-        Outputs, shape (m, q, d), and the rows' past where it was copied, for one query a row.
+        Outputs, shape (m, q, d).
     """
-    if tokens.shape[1] != 1 or not len(rows):
-        return _several(blocks, cache, rows, tokens, None), None
-    past = _past(cache, rows)
-    return _one(blocks, past, tokens[:, 0])[:, None], past
-
-
-def _past(cache: Cache, rows: Tensor) -> Past:
-    length = pick(cache.length, rows)
-    if len(rows) == 1:
-        row, places = int(rows), int(length) + 1
-        keys, values = (
-            [of.narrow(0, row, 1).narrow(1, 0, places) for of in kept]
-            for kept in (cache.keys, cache.values)
-        )
-        return Past(None, rows, length, [Part.of(None, length, None, keys, values)])
-    order, most = None, cache.keys[0].shape[1]
-    size = max(-(-len(rows) // PARTS), LEAST_ROWS)
-    if size < len(rows):
-        length, order = length.sort(stable=True)
-        rows = rows.index_select(0, order)
-    parts = []
-    for begin in range(0, len(rows), size):
-        own = slice(begin, begin + size)
-        count, some = length[own], rows[own]
-        longest = int(count.max() if order is None else count[-1])
-        places = min((longest // MULTIPLE + 1) * MULTIPLE, most)
-        place = torch.arange(places, device=rows.device)
-        unseen = cache.keys[0].new_zeros(len(some), places)
-        unseen.masked_fill_(place > count[:, None], torch.finfo(unseen.dtype).min)
-        keys, values = (
-            [of[:, :places].index_select(0, some) for of in kept]
-            for kept in (cache.keys, cache.values)
-        )
-        at = count + places * torch.arange(len(some), device=rows.device)
-        whole = None if order is None else own
-        parts.append(Part.of(whole, at, unseen[:, None], keys, values))
-    return Past(order, rows, length, parts)
-
-
-def _one(
-    blocks: list[FrozenBlock], past: Past, hidden: Tensor, keep: Cache | None = None
-) -> Tensor:
-    """Pass one token a row, (m, d) to (m, d); keys and values are kept where a cache is given.
-
-    The heads of a row are rows of one product: each holds its own part of the query and zeros
-    elsewhere. A product a head, over a few dozen places, costs more than these zeros.
-    """
-    if past.order is not None:
-        hidden = hidden.index_select(0, past.order)
-    place = None
-    if keep is not None and len(past.rows) > 1:  # what was not copied is kept where it stands
-        place = past.rows * keep.keys[0].shape[1] + past.length
-    for layer, block in enumerate(blocks):
-        query, key, value = block.split(hidden)
-        if keep is not None and place is not None:
-            keep.keys[layer].flatten(0, 1).index_copy_(0, place, key)
-            keep.values[layer].flatten(0, 1).index_copy_(0, place, value)
-        queries = query[:, None] * block.heads  # (m, heads, d)
-        found = []
-        for part in past.parts:
-            asks, own_key, own_value = queries, key, value
-            if part.own is not None:
-                asks, own_key, own_value = (of[part.own] for of in (queries, key, value))
-            at_keys, at_values, turned, values = part.layers[layer]
-            at_keys.index_copy_(0, part.at, own_key)
-            at_values.index_copy_(0, part.at, own_value)
-            if part.unseen is None:
-                scores = torch.bmm(asks, turned)
-            else:
-                scores = torch.baddbmm(part.unseen, asks, turned)
-            found.append(torch.bmm(scores.softmax(-1), values))
-        context = found[0] if len(found) == 1 else torch.cat(found)
-        hidden = block.close(hidden, context.mul_(block.heads).sum(1))
-    if past.order is None:
-        return hidden
-    return torch.empty_like(hidden).index_copy_(0, past.order, hidden)
+    return _several(blocks, cache, rows, tokens, None)
 
 
 def _several(

@@ -253,8 +253,11 @@ class CollaborativeInputs(nn.Module):
         self, items: Tensor, levels: Tensor, level_values: Tensor, fold: Tensor | int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The items' regressors, and what each event adds to moment, levels and recent."""
-        x = self.design[fold, items]
-        residual = level_values[levels] - self.base[fold, items]
+        if isinstance(fold, int) and items.ndim == 1:  # found faster by one number than by two
+            x, base = (of[fold].index_select(0, items) for of in (self.design, self.base))
+        else:
+            x, base = self.design[fold, items], self.base[fold, items]
+        residual = level_values[levels] - base
         each = torch.arange(len(self.level_shares), device=levels.device)
         onehot = (levels[..., None] == each).to(x.dtype)
         recent = torch.stack([residual, torch.ones_like(residual), residual**2], -1)

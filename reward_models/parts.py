@@ -1,13 +1,15 @@
 """Work on many users in parts side by side, one thread each, instead of sharing every product.
 
 A step of many users is some hundred small sums and products. Where threads share each of them,
-they wait for each other as many times, and one that has lost its core stops the others; in parts
-they meet once a step.
+they wait for each other as many times, and one that has lost its core stops the others. What costs
+calls more than sums is done in one thread: Python makes the calls of one part after those of
+another, and each hand-over costs more than the call.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,50 +22,73 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
-LEAST = 128
-"""Users of a part, at least: with fewer a step is calls more than sums, and Python makes the calls
-of one part after those of another."""
+LEAST = 64
+"""Users of a part, at least: with fewer, work is calls more than sums."""
+
+_whole = threading.local()  # the threads of one who computes alone for now
 
 
-def part_count(users: int, device: torch.device) -> int:
-    """In how many parts so many users are best worked on."""
+def part_count(users: int, device: torch.device, least: int = LEAST) -> int:
+    """In how many parts so many users are best worked on, each of `least` or more."""
     if device.type != "cpu":
         return 1
-    return max(1, min(torch.get_num_threads(), users // LEAST))
+    threads: int = getattr(_whole, "threads", 0) or torch.get_num_threads()
+    return max(1, min(threads, users // least))
 
 
 @contextmanager
 def one_thread(device: torch.device, users: int = 0) -> Iterator[None]:
-    """Let torch compute in this thread alone meanwhile.
+    """Let torch compute in this thread alone meanwhile, but for parts side by side.
 
     Args:
         device: Nothing changes where users live on a GPU.
         users: Nor where so many of them are worked on that sharing their products pays.
     """
     whole = torch.get_num_threads()
-    if whole == 1 or device.type != "cpu" or users >= LEAST:
+    if whole == 1 or device.type != "cpu" or users >= 2 * LEAST:
         yield
         return
     torch.set_num_threads(1)
+    _whole.threads = whole
     try:
         yield
     finally:
+        _whole.threads = 0
         torch.set_num_threads(whole)
 
 
-def side_by_side(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+def side_by_side(
+    work: Callable[[T], R],
+    parts: Sequence[T],
+    users: int,
+    device: torch.device,
+    least: int = LEAST,
+) -> list[R]:
     """What `work` gives for each part; the first is done here, the others by helpers.
 
     Args:
         work: Must change nothing that the other parts read or change.
-        parts: One or several.
+        parts: One or several, no more than `part_count` says where that is above 1.
+        users: Of all parts; where they are few, one part is worked on after the other.
+        device: Where they live.
+        least: As in `part_count`.
     """
-    others = [_helpers(len(parts) - 1).submit(work, part) for part in parts[1:]]
-    try:
-        first = work(parts[0])
-    finally:  # nobody goes on while others still work
-        for other in others:
-            other.exception()
+    if len(parts) == 1 or part_count(users, device, least) == 1:
+        return [work(part) for part in parts]
+    inference = torch.is_inference_mode_enabled()  # which holds in a thread alone
+
+    def help_with(part: T) -> R:
+        with torch.inference_mode(inference):
+            return work(part)
+
+    helpers = _helpers(len(parts) - 1)
+    with one_thread(device):
+        others = [helpers.submit(help_with, part) for part in parts[1:]]
+        try:
+            first = work(parts[0])
+        finally:  # nobody goes on while others still work
+            for other in others:
+                other.exception()
     return [first, *(other.result() for other in others)]
 
 

@@ -13,8 +13,8 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from audience.reward_models.histories import Histories
-from audience.reward_models.incremental import Past
-from audience.reward_models.parts import one_thread, part_count, side_by_side
+from audience.reward_models.incremental import Part
+from audience.reward_models.parts import one_thread
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.user_statistics import pick
 from audience.reward_models.users import (
@@ -83,25 +83,14 @@ class BertSessions:
         active: NDArray[np.bool_],
     ) -> Response:
         """Show every active slot its slate; draw the response; remember it as history."""
-        live, device = np.flatnonzero(active), self.states.hidden.device
-        outside, count = np.exp(self.outside), part_count(len(live), device)
-        if count > 1:  # no part may have to move what all share
-            statistics = self.states.statistics
-            statistics.reserve(int(statistics.count.max()) + 1)
-
-        def answer(slots: NDArray[np.int64]) -> Response:
-            with torch.inference_mode():  # which holds in this thread alone
-                return self._answer(slots, slates[slots], uniforms[slots], outside)
-
-        with one_thread(device):
-            if count == 1 and len(live) == len(slates):
+        live, outside = np.flatnonzero(active), np.exp(self.outside)
+        with one_thread(self.states.hidden.device):
+            if len(live) == len(slates):
                 return self._answer(live, slates, uniforms, outside)
-            parts = np.array_split(live, count)
-            answers = side_by_side(answer, parts)
+            answer = self._answer(live, slates[live], uniforms[live], outside)
         found = Response.nothing(len(slates))
-        for slots, part in zip(parts, answers, strict=True):
-            for name, values in vars(part).items():
-                getattr(found, name)[slots] = values
+        for name, values in vars(answer).items():
+            getattr(found, name)[live] = values
         return found
 
     @torch.inference_mode()
@@ -195,8 +184,8 @@ class BertSessions:
         if not len(some):
             found.leave[:] = uniforms[:, LEAVE] < self._hazards(before, found.level)
             return found
+        choosers, some = self._by_length(rows[self._tensor(some)], some)
         found.item[some] = slates[some, found.choice[some]]
-        choosers = rows if len(some) == len(rows) else rows[self._tensor(some)]
         items = self._tensor(found.item[some])
         levels, seconds, disagreement, past = self._react(choosers, items, uniforms[some])
         found.level[some], found.dwell_seconds[some] = levels, seconds
@@ -204,6 +193,15 @@ class BertSessions:
         found.leave[:] = uniforms[:, LEAVE] < self._hazards(before, found.level)
         self._remember(choosers, items, self._tensor(levels), past)
         return found
+
+    def _by_length(
+        self, rows: Tensor, places: NDArray[np.int64]
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """Rows, and what stands for each, by rising length, as `ask` has them best."""
+        if len(rows) == 1:
+            return rows, places
+        order = pick(self.states.cache.length, rows).argsort(stable=True)
+        return rows.index_select(0, order), places[order.cpu().numpy()]
 
     def _choose(
         self, rows: Tensor, slates: Tensor, uniforms: NDArray[np.float64], outside: float
@@ -217,7 +215,7 @@ class BertSessions:
 
     def _react(
         self, rows: Tensor, items: Tensor, uniforms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], Past | None]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[Part] | None]:
         """Level, seconds and disagreement about the level, of one item a row, each (m,).
 
         And what was looked up of the rows, for `_remember`.
@@ -253,7 +251,9 @@ class BertSessions:
         asked = given.leave_after_choice is None, skips
         return np.where(np.where(level >= 0, *asked), learned.cpu().numpy(), hazard)
 
-    def _remember(self, rows: Tensor, items: Tensor, levels: Tensor, past: Past | None) -> None:
+    def _remember(
+        self, rows: Tensor, items: Tensor, levels: Tensor, past: list[Part] | None
+    ) -> None:
         cache, statistics = self.states.cache, self.states.statistics
         full = pick(cache.length, rows) == cache.room
         if not bool(full.any()):

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audience.reward_models.incremental import Cache
+from audience.reward_models.parts import part_count, side_by_side
 from audience.reward_models.user_statistics import Statistics
+
+LEAST = 32
+"""Users of a part, at least, that are copied side by side."""
 
 
 @dataclass
@@ -49,10 +53,20 @@ class UserStates:
 
     def put(self, rows: Tensor, other: UserStates, theirs: Tensor) -> None:
         """Overwrite these rows with another's rows, shapes (m,)."""
-        self.statistics.put(rows, other.statistics.take(theirs))
-        self.cache.put(rows, other.cache, theirs)
         at, of = rows.cpu().numpy(), theirs.cpu().numpy()
         self.names[at], self.noted[at] = other.names[of], other.noted[of]
+        self.statistics.reserve(other.statistics.items.shape[1])  # no part may move what all share
+
+        def copied(part: tuple[Tensor, Tensor]) -> None:
+            self._put(part[0], other, part[1])
+
+        count = part_count(len(rows), rows.device, LEAST)
+        parts = list(zip(rows.chunk(count), theirs.chunk(count), strict=True))
+        side_by_side(copied, parts, len(rows), rows.device, LEAST)
+
+    def _put(self, rows: Tensor, other: UserStates, theirs: Tensor) -> None:
+        self.statistics.put(rows, other.statistics.take(theirs))
+        self.cache.put(rows, other.cache, theirs)
         for field in fields(self):
             mine = getattr(self, field.name)
             if isinstance(mine, Tensor):

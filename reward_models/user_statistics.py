@@ -16,7 +16,7 @@ def pick(of: Tensor, rows: Tensor) -> Tensor:
 
     What is changed in it is changed for good by `put`. At one user a step is all calls.
     """
-    return of if len(of) == 1 and len(rows) else of.index_select(0, rows)
+    return of if of.shape[0] == 1 and rows.shape[0] else of.index_select(0, rows)
 
 
 def put(of: Tensor, rows: Tensor, values: Tensor) -> None:
@@ -84,8 +84,8 @@ class Statistics:
 
     def append(self, rows: Tensor, items: Tensor, levels: Tensor, beyond: Tensor) -> None:
         """One event more for each of the users (m,), whose sums are added elsewhere."""
+        self.make_room(rows)
         at = pick(self.count, rows)
-        self.reserve(int(at.max()) + 1)
         cell = torch.add(at, rows, alpha=self.items.shape[1])
         for name, values in zip(OF_EVENTS, (items, levels, beyond), strict=True):
             getattr(self, name).view(-1).index_copy_(0, cell, values)
@@ -110,6 +110,10 @@ class Statistics:
         at = torch.nonzero(used)[:, 0]
         utilities[at, events[used]] = -torch.inf
         return utilities
+
+    def make_room(self, rows: Tensor) -> None:
+        """For one event more of each of the users (m,), one or more."""
+        self.reserve(int(pick(self.count, rows).max()) + 1)
 
     def reserve(self, width: int) -> None:
         """Make room for this many events a user."""

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -30,10 +31,23 @@ def test_each_part_is_worked_on_in_a_thread_of_its_own_that_shares_no_product() 
         met.wait()
         return part, torch.get_num_threads(), threading.get_ident()
 
-    with one_thread(CPU):
-        (zero, *first), (one, *second) = side_by_side(work, [0, 1])
-    assert (zero, one) == (0, 1) and first[0] == second[0] == 1 and first[1] != second[1]
-    assert torch.get_num_threads() == 2
+    for alone in (False, True):
+        with one_thread(CPU) if alone else nullcontext():
+            (zero, *first), (one, *second) = side_by_side(work, [0, 1], 2 * LEAST, CPU)
+        assert (zero, one) == (0, 1) and first[0] == second[0] == 1 and first[1] != second[1]
+        assert torch.get_num_threads() == 2
+
+
+def test_few_users_are_worked_on_one_part_after_the_other() -> None:
+    threads = side_by_side(lambda _: threading.get_ident(), [0, 1], 2 * LEAST - 1, CPU)
+    assert threads == [threading.get_ident()] * 2
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_helpers_infer_where_they_are_called_to(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        found = side_by_side(lambda _: torch.is_inference_mode_enabled(), [0, 1], 2 * LEAST, CPU)
+    assert found == [inference] * 2
 
 
 def test_an_error_of_any_part_comes_after_all_parts() -> None:
@@ -45,20 +59,22 @@ def test_an_error_of_any_part_comes_after_all_parts() -> None:
         done.append(part)
 
     with pytest.raises(ValueError, match="of the first part"):
-        side_by_side(work, [0, 1])
+        side_by_side(work, [0, 1], 2 * LEAST, CPU)
     assert done == [1]
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda part: 1 // (1 - part), [0, 1])
+        side_by_side(lambda part: 1 // (1 - part), [0, 1], 2 * LEAST, CPU)
 
 
 def test_few_users_are_one_part() -> None:
     assert [part_count(users, CPU) for users in (0, 1, 2 * LEAST - 1, 2 * LEAST)] == [1, 1, 1, 2]
     assert part_count(10**6, CPU) == 2 and part_count(10**6, torch.device("cuda")) == 1
+    with one_thread(CPU):  # the others still help
+        assert part_count(10**6, CPU) == 2
 
 
 def test_parts_draw_what_one_draws(planted_users: BertUserModel) -> None:
     """Over sessions so long that windows overflow, with slots that rest."""
-    slots, rng = 2 * LEAST + 40, np.random.default_rng(0)
+    slots, rng = 3 * LEAST, np.random.default_rng(0)
     starts = planted_users.starts("fitting")
     starts = starts.take(rng.integers(len(starts), size=slots))
     both = [planted_users.open(slots, 2, Assumptions(acceptance=0.9)) for _ in range(2)]
