@@ -59,12 +59,15 @@ class Candidates:
         self.fresh = np.ones((slots, count), np.bool_)
         self._n_items = len(popularity)
         spare = max(LEAST_SPARE, count // 4)
-        self._order, self._below = strata(popularity, min(count + spare, len(popularity)))
+        order, below = strata(popularity, min(count + spare, len(popularity)))
+        self._width = round(below[-1])
         # Where the search for a point begins: four times as many marks as items.
-        self._marks = -(-4 * len(popularity) // round(self._below[-1]))
-        marks = np.arange(round(self._below[-1]) * self._marks) / self._marks
-        # Half the bytes: in a large catalogue a look-up costs a miss of the cache.
-        self._guide = np.searchsorted(self._below, marks, side="right").astype(np.int32)
+        self._marks = -(-4 * len(popularity) // self._width)
+        marks = np.arange(self._width * self._marks) / self._marks
+        # In a large catalogue each look-up costs a miss of the cache: where an item ends and which
+        # it is stand together, (items, 2), and the guide takes half the bytes.
+        self._line = np.stack([below.view(np.int64), order], axis=1)
+        self._guide = np.searchsorted(below, marks, side="right").astype(np.int32)
         self._rank = np.empty(len(popularity), np.int64)
         self._rank[np.argsort(-popularity, kind="stable")] = np.arange(len(popularity))
         self._generator = generator
@@ -107,15 +110,13 @@ class Candidates:
         before, falls out, and of the rest C are kept, from a drawn one on.
         """
         slots, count = self.items.shape
-        width = round(self._below[-1])
+        width = self._width
         uniforms = draw(FIRST_COLUMN + np.arange(width + 1))
         # Unit by unit of the line: what all slots look up of one lies together in memory.
         points = np.arange(width)[:, None] + uniforms[:, :width].T
-        found_at = self._find(points)  # (width, slots)
-        drawn = np.ascontiguousarray(self._order[found_at].T)  # (slots, width)
-        place = found_at.T
+        drawn = np.ascontiguousarray(self._find(points).T)  # (slots, width)
         usable = observed.open.are(drawn)
-        usable[:, 1:] &= place[:, 1:] != place[:, :-1]
+        usable[:, 1:] &= drawn[:, 1:] != drawn[:, :-1]
         turn = usable.cumsum(axis=1) - 1
         found = turn[:, -1:] + 1  # (slots, 1)
         first = (uniforms[:, width:] * found).astype(np.int64)
@@ -133,22 +134,26 @@ class Candidates:
         return items
 
     def _find(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The item, in their order along the line, on which each point lies, shape of points.
+        """The item on which each point of the line lies, shape of points.
 
         A guide table (Chen and Asau, "On generating random variates from an empirical
         distribution", AIIE Transactions 1974) does what a binary search does in time that hardly
         grows with the catalogue.
         """
         wanted = points.ravel()
-        mark = np.minimum((wanted * self._marks).astype(np.int64), len(self._guide) - 1)
-        place = np.minimum(self._guide[mark], self._n_items - 1)
-        last = self._n_items - 1
-        ahead = np.flatnonzero((self._below[place] <= wanted) & (place < last))
+        place = self._guide.take((wanted * self._marks).astype(np.int64), mode="clip")
+        found = self._line.take(place, axis=0, mode="clip")  # the last item ends at the width
+        ahead = np.flatnonzero((_ends(found) <= wanted) & (place < self._n_items - 1))
         while len(ahead):
             place[ahead] += 1
-            on = place[ahead]
-            ahead = ahead[(self._below[on] <= wanted[ahead]) & (on < last)]
-        return place.reshape(points.shape)
+            on = found[ahead] = self._line[place[ahead]]
+            ahead = ahead[(_ends(on) <= wanted[ahead]) & (place[ahead] < self._n_items - 1)]
+        return found[:, 1].reshape(points.shape)
+
+
+def _ends(found: NDArray[np.int64]) -> NDArray[np.float64]:
+    ends: NDArray[np.float64] = found.view(np.float64)[:, 0]
+    return ends
 
 
 def strata(
