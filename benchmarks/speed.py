@@ -47,12 +47,13 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
     Returns:
         What `speed.json` says. `rows[]`: `series` (views, history, catalogue), `view`, `users`,
         `slate`, `items`, `candidates`, `history` (events at the start of a session), `members`,
-        `device`, `user_steps_per_second`, `forward_only_per_second` (one query and one event a
-        user through the cached layers of the tower alone), `efficiency` (their ratio), the latter
-        two also with `_choosers` (a pass of only as many rows as choose something), `_heads` (a
-        pass with the network's heads, see `BareForward`) and both, `bytes_per_user`, `choosing`
-        and `resets` (shares of user-steps at which something is chosen, and with which an episode
-        ends), `measured_steps`; `note` where figures are None. `latency[]`: `agent`, `p50_ms` and
+        `device`, `dtype` (of BERT users), `user_steps_per_second`, `forward_only_per_second` (one
+        query and one event a user through the cached layers of the tower alone), `efficiency`
+        (their ratio), the latter two also with `_choosers` (a pass of only as many rows as choose
+        something), `_heads` (a pass with the network's heads, see `BareForward`) and both,
+        `bytes_per_user`, `choosing` and `resets` (shares of user-steps at which something is
+        chosen, and with which an episode ends), `measured_steps`; `note` where figures are None.
+        `latency[]`: `agent`, `p50_ms` and
         `p99_ms` of one prediction. `training[]`: see `training_row`. `fits[]`: `seconds` of
         a fit by `events` of the log. `machine`, `users`, `settings`.
 
@@ -91,6 +92,7 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
     if own is None:
         sizes = max(SYNTHETIC_ITEMS, room), settings.tower
         own = synthetic_users(*sizes, device=settings.device, seed=settings.seed)
+        own.to(dtype=settings.dtype)
     for events in budget.histories:
         number = budget.scaled_users
         add("rows", row(settings, own, "history", "vector", number, SLATES[-1], events=events))
@@ -112,7 +114,7 @@ def _users(settings: SpeedSettings, device: torch.device) -> tuple[UserModel, st
         return scripted_users(), "scripted"
     users = shared_users(directory)
     if isinstance(users, BertUserModel):
-        users.to(device)
+        users.to(device, settings.dtype)
     return users, settings.users if settings.users is not None else "default"
 
 

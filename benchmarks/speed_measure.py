@@ -15,7 +15,6 @@ from audience.benchmarks.speed_settings import SpeedPreset
 from audience.benchmarks.speed_views import Taken, View, valid_actions
 from audience.envs import RecommendEnv
 from audience.reward_models.bert_users import BertUserModel
-from audience.reward_models.frozen import FrozenFeedback
 from audience.reward_models.incremental import Part, pass_one, shares
 from audience.reward_models.parts import one_thread, side_by_side
 from audience.reward_models.users import UserModel
@@ -53,7 +52,6 @@ class BareForward:
     def __init__(self, users: BertUserModel, count: int) -> None:
         model, self._engine = users.model, users.engine()
         self._window, self._device = model.config.window, model.device
-        self._feedback = FrozenFeedback.of(model)
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
@@ -95,7 +93,7 @@ class BareForward:
             part = Part.of(states.cache, rows, own)
             asked = pass_one(blocks, part, tokens[own])
             if heads:
-                self._feedback.logits(asked, features[own]).softmax(-1)
+                self._engine.feedback_heads.logits(asked, features[own]).softmax(-1)
             hidden = pass_one(blocks, part, tokens[own], states.cache)
             if heads:
                 states.hidden.index_copy_(0, part.rows, hidden)

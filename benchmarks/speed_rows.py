@@ -67,6 +67,7 @@ def row(
     found = _facts(series, view, number, slate, len(users.catalogue), events, candidates)
     if isinstance(users, BertUserModel):
         found |= {"members": users.model.config.members, "device": users.device.type}
+        found |= {"dtype": users.dtype}
     one, two = (held_bytes(VectorView(users, count, **own).core, users) for count in (1, 2))
     if note := too_large(STEP_COPIES * number * (two - one)):
         return found | {"note": note}
@@ -85,6 +86,7 @@ def catalogue_row(settings: SpeedSettings, items: int) -> dict[str, Any]:
     if note := too_large(MODEL_BYTES * items):
         return facts | {"note": note}
     users = synthetic_users(items, settings.tower, device=settings.device, seed=settings.seed)
+    users.to(dtype=settings.dtype)
     slate = SLATES[-1]
     return row(settings, users, "catalogue", "vector", number, slate, candidates=candidates)
 
@@ -124,6 +126,7 @@ def _facts(
         "history": START_EVENTS if events is None else events,
         "members": None,
         "device": "cpu",
+        "dtype": None,
         **dict.fromkeys(MEASURED),
     }
 

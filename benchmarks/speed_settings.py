@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audience.reward_models.device import DtypeName, checked_dtype
 from audience.reward_models.fit_settings import PresetName
 from audience.reward_models.users import START_EVENTS
 
@@ -96,12 +97,16 @@ class SpeedSettings:
     device: str = "auto"
     """Where the model lives: auto, cpu, cuda."""
 
+    dtype: DtypeName = "float32"
+    """What the tower of BERT users is computed in: float32, bfloat16."""
+
     seed: int = 0
     """Of sessions, actions and random weights."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+        checked_dtype(self.dtype)
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed!r}")
 

@@ -85,7 +85,8 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     computer = results["machine"]
     said = [
         f"{results['users']} users; {computer['cpu']}, {computer['cores']} cores, "
-        f"{computer['threads']} thread(s), {computer['device']}. Steps of users; bare: a pass of "
+        f"{computer['threads']} thread(s), {computer['device']}, "
+        f"{results['settings']['dtype']}. Steps of users; bare: a pass of "
         f"one query and one event of every user through the cached layers of the tower alone; "
         f"ratio: steps/bare; choosers: the same where the pass has only as many rows as choose "
         f"something; heads: ratios where the pass computes the network's heads, too; choose, end: "

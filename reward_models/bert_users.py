@@ -16,7 +16,7 @@ from torch import Tensor
 from audience.reward_models.about_users import NOBODY, AboutUsers
 from audience.reward_models.behaviour import BehaviourModel
 from audience.reward_models.catalogue import Catalogue
-from audience.reward_models.device import resolve_device
+from audience.reward_models.device import DtypeName, checked_dtype, resolve_device
 from audience.reward_models.engine import BehaviourEngine
 from audience.reward_models.histories import Histories
 from audience.reward_models.inputs import INPUTS
@@ -64,6 +64,9 @@ class BertUserModel:
         scale: Its feedback scale.
         starts: First events of the users of each population.
         card: What `card.json` says.
+
+    Attributes:
+        dtype: What running users compute the tower in; see `DtypeName`.
     """
 
     inputs = INPUTS
@@ -77,6 +80,7 @@ class BertUserModel:
         card: dict[str, Any] | None = None,
     ) -> None:
         self.model = model.eval()
+        self.dtype: DtypeName = "float32"
         self._catalogue, self._scale, self._starts = catalogue, scale, starts
         self.card = card if card is not None else {}
         self._outside: dict[tuple[int, float, float], float] = {}
@@ -149,9 +153,16 @@ class BertUserModel:
         """Where the model computes."""
         return self.model.device
 
-    def to(self, device: str | torch.device) -> BertUserModel:
-        """Move to a device (in place)."""
-        torch.nn.Module.to(self.model, device)
+    def to(
+        self, device: str | torch.device | None = None, dtype: DtypeName | None = None
+    ) -> BertUserModel:
+        """Move to a device, and compute in another type, where one is given (in place).
+
+        Raises:
+            ValueError: There is no such type.
+        """
+        self.dtype = self.dtype if dtype is None else checked_dtype(dtype)
+        torch.nn.Module.to(self.model, self.device if device is None else device)
         self._engines.clear()
         self._memos.clear()
         return self
@@ -165,7 +176,9 @@ class BertUserModel:
         """
         key = popularity_discount, free
         if key not in self._engines:
-            self._engines[key] = BehaviourEngine(self.model, popularity_discount, tilted=free)
+            self._engines[key] = BehaviourEngine(
+                self.model, popularity_discount, tilted=free, dtype=getattr(torch, self.dtype)
+            )
         return self._engines[key]
 
     def start_memo(self, popularity_discount: float, free: bool = False) -> StartMemo:
@@ -193,7 +206,8 @@ class BertUserModel:
         model.feedback_head = model.feedback_head.alone(member)
         model.config.members = 1
         card = {**self.card, "member": member}
-        return BertUserModel(model, self._catalogue, self._scale, self._starts, card)
+        one = BertUserModel(model, self._catalogue, self._scale, self._starts, card)
+        return one.to(dtype=self.dtype)
 
     def starts(self, population: Population) -> Histories:
         """The first events of the users of a population, at most START_EVENTS a user."""
@@ -369,15 +383,19 @@ class BertUserModel:
         self.model.about.save(directory, _names(self._starts))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, device: str = "auto") -> BertUserModel:
+    def from_pretrained(
+        cls, directory: str | Path, device: str = "auto", dtype: DtypeName = "float32"
+    ) -> BertUserModel:
         """Load a directory.
 
         Args:
             directory: What `fit` or `save_pretrained` wrote.
             device: "auto" (a GPU where there is one), "cpu" or "cuda".
+            dtype: What running users compute the tower in, "float32" or "bfloat16".
 
         Raises:
             UserModelError: The directory is missing, damaged or of another version.
+            ValueError: There is no such device or type.
         """
         path = Path(directory)
         catalogue, scale, starts = read_files(path)
@@ -400,7 +418,7 @@ class BertUserModel:
             )
         widths = model.config.context_dim, model.config.note_dim
         model.about = AboutUsers.load(path, _names(starts), widths, len(catalogue))
-        return cls(model, catalogue, scale, starts, card).to(resolve_device(device))
+        return cls(model, catalogue, scale, starts, card).to(resolve_device(device), dtype)
 
 
 def _names(starts: dict[Population, Histories]) -> NDArray[np.str_]:

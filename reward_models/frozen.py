@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -116,10 +117,10 @@ class FrozenFeedback:
 
     def logits(self, hidden: Tensor, features: Tensor) -> Tensor:
         """Of each member, (..., d) and (..., features) to (..., members, levels)."""
-        both = torch.cat([hidden, features], -1).flatten(0, -2)
+        both = torch.cat([hidden, features], -1).flatten(0, -2).to(self.out.dtype)
         logits = linear(both, *self.direct)
         logits.addmm_(gelu(linear(both, *self.hidden)), self.out)
-        return logits.view(*hidden.shape[:-1], self.members, -1)
+        return logits.to(hidden.dtype).view(*hidden.shape[:-1], self.members, -1)
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,29 @@ class FrozenTokens:
         return _norm(token, *self.norm)
 
 
-def frozen(model: BehaviourModel) -> list[FrozenBlock]:
-    """The blocks of a model in evaluation, which must not be fitted further meanwhile."""
+def frozen(model: BehaviourModel, dtype: torch.dtype = torch.float32) -> list[FrozenBlock]:
+    """The blocks of a model in evaluation, which must not be fitted further meanwhile.
+
+    Args:
+        model: The behaviour model.
+        dtype: What they compute in, and what their keys and values are kept in.
+    """
     with torch.inference_mode():
-        return [FrozenBlock.of(layer) for layer in model.layers]
+        return [in_dtype(FrozenBlock.of(layer), dtype) for layer in model.layers]
+
+
+P = TypeVar("P", FrozenBlock, FrozenFeedback)
+
+
+def in_dtype(part: P, dtype: torch.dtype) -> P:
+    """The same, with all its tensors of this type."""
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(cast(one) for one in value)
+        return value.to(dtype) if isinstance(value, Tensor) else value
+
+    return replace(part, **{of.name: cast(getattr(part, of.name)) for of in fields(part)})
 
 
 def _norm(hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

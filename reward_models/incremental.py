@@ -104,12 +104,22 @@ def shares(rows: Tensor) -> list[slice]:
     return [slice(at, at + size) for at in range(0, len(rows), size)]
 
 
-def new_cache(model: BehaviourModel, rows: int, events: int | None = None) -> Cache:
-    """An empty cache for `rows` users, of so many events each; by default the model's window."""
+def new_cache(
+    model: BehaviourModel,
+    rows: int,
+    events: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Cache:
+    """An empty cache for `rows` users, of so many events each; by default the model's window.
+
+    What is passed through it is computed in its type: that of the blocks.
+    """
     config = model.config
     events = config.window if events is None else events
     shape = (rows, events + 2, config.hidden_size)  # the summary, the events, a query
-    new = [torch.zeros(shape, device=model.device) for _ in range(2 * len(model.layers))]
+    new = [
+        torch.zeros(shape, dtype=dtype, device=model.device) for _ in range(2 * len(model.layers))
+    ]
     length = torch.zeros(rows, dtype=torch.int64, device=model.device)
     return Cache(new[::2], new[1::2], length)
 
@@ -135,6 +145,7 @@ def pass_one(
     place = None
     if keep is not None and part.unseen is not None:  # what was not copied is kept where it stands
         place = torch.add(part.length, part.rows, alpha=keep.room + 1)
+    whole, hidden = hidden.dtype, hidden.to(part.keys[0].dtype)
     for layer, block in enumerate(blocks):
         query, key, value = block.split(hidden)
         keys, values = part.keys[layer], part.values[layer]
@@ -152,7 +163,7 @@ def pass_one(
         hidden = block.close(hidden, context.mul_(block.heads).sum(1))
     if keep is not None:
         put(keep.length, part.rows, part.length + 1)
-    return hidden
+    return hidden.to(whole)
 
 
 def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor) -> Tensor:
@@ -167,8 +178,8 @@ def append(blocks: list[FrozenBlock], cache: Cache, rows: Tensor, tokens: Tensor
     Returns:
         Outputs, shape (m, t, d).
     """
-    t = tokens.shape[1]
-    unseen = torch.full((t, t), torch.finfo(tokens.dtype).min, device=tokens.device)
+    t, dtype = tokens.shape[1], cache.keys[0].dtype
+    unseen = torch.full((t, t), torch.finfo(dtype).min, dtype=dtype, device=tokens.device)
     hidden = _several(blocks, cache, rows, tokens, unseen.triu(1))
     cache.length.index_add_(0, rows, torch.full_like(rows, t))
     return hidden
@@ -204,6 +215,7 @@ def _several(
     """
     length = cache.length.index_select(0, rows)
     width = int(length.max()) if len(rows) else 0
+    whole, hidden = hidden.dtype, hidden.to(cache.keys[0].dtype)
     known = hidden.new_zeros(len(rows), width)
     places = torch.arange(width, device=rows.device)
     known.masked_fill_(places >= length[:, None], torch.finfo(hidden.dtype).min)
@@ -231,4 +243,4 @@ def _several(
             context = weights[..., :width] @ kept + weights[..., width:] @ values
             all_keys[rows[:, None], at], all_values[rows[:, None], at] = key, value
         hidden = block.close(hidden, context.transpose(1, 2).flatten(2))
-    return hidden
+    return hidden.to(whole)

@@ -20,7 +20,7 @@ from audience.benchmarks.speed_views import VIEWS, Taken, ViewName, valid_action
 from audience.reward_models.bert_users import BertUserModel
 
 KEYS = {
-    *("view", "users", "slate", "items", "history", "members", "device"),
+    *("view", "users", "slate", "items", "history", "members", "device", "dtype"),
     *("user_steps_per_second", "forward_only_per_second", "efficiency", "bytes_per_user"),
 }
 
@@ -42,6 +42,7 @@ def test_rows_have_the_keys_of_the_design_and_positive_figures(results: dict[str
     for found in results["rows"]:
         assert set(found) >= KEYS
         assert found["device"] == "cpu" and found["members"] == 2
+        assert found["dtype"] == "float32"
         for name in ("user_steps_per_second", "forward_only_per_second", "bytes_per_user"):
             assert found[name] > 0, name
         for of in ("", "_choosers", "_heads", "_heads_choosers"):

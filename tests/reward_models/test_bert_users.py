@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -229,6 +230,36 @@ def test_save_load_same_responses(planted_users: BertUserModel, tmp_path: Path) 
     assert np.array_equal(a.shares, b.shares) and np.array_equal(a.choice_nll, b.choice_nll)
     assert again.catalogue.texts.tolist() == planted_users.catalogue.texts.tolist()
     assert again.outside_option(1, Assumptions()) == planted_users.outside_option(1, Assumptions())
+
+
+def test_in_bfloat16_users_answer_nearly_the_same(
+    planted_users: BertUserModel, tmp_path: Path
+) -> None:
+    """One user, few and many, with half the memory for what is kept of events."""
+    planted_users.save_pretrained(tmp_path / "users")
+    half = BertUserModel.from_pretrained(tmp_path / "users", "cpu", dtype="bfloat16")
+    assert half.dtype == half.alone(1).dtype == pickle.loads(pickle.dumps(half)).dtype == "bfloat16"
+    for slots in (1, 7, 200):
+        starts, every = planted_users.starts("fitting"), np.arange(slots)
+        rng = np.random.default_rng(0)
+        items, slates = rng.integers(40, size=(slots, 1)), rng.integers(40, size=(slots, 3))
+        draws, shares, answers, kept = rng.random((slots, DRAWS)), [], [], []
+        for users in (planted_users, half):
+            sessions = users.open(slots, 3, Assumptions())
+            sessions.start(every, starts.take(every % len(starts)))
+            sessions.remember(every, items[:, 0], items[:, 0] % len(users.scale))
+            with torch.inference_mode():
+                of = torch.from_numpy(every), torch.from_numpy(items)
+                shares.append(sessions.engine.feedback(sessions.states, *of))
+            answers.append(sessions.respond(slates, draws, np.ones(slots, bool)))
+            kept.append(sessions.states.cache.keys[0].nbytes)
+        torch.testing.assert_close(shares[1], shares[0], atol=0.03, rtol=0)
+        assert not torch.equal(shares[1], shares[0])
+        whole, nearly = (answer.accept_probability for answer in answers)
+        np.testing.assert_allclose(nearly, whole, atol=0.02)
+        assert kept[0] == 2 * kept[1]
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+        half.to(dtype="float16")  # type: ignore[arg-type]
 
 
 def test_members_alone_make_up_the_ensemble(planted_users: BertUserModel) -> None:
