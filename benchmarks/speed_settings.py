@@ -54,8 +54,8 @@ PRESETS: dict[PresetName, SpeedPreset] = {
     "tiny": SpeedPreset(0.05, 2, (2,), (2,), (START_EVENTS,), (100,), 2, 5, (100,), 4, 16),
     # Three minutes on 2 cores.
     "demo": SpeedPreset(
-        1.0,
-        3,
+        2.5,
+        7,
         (1, 64, 1024, 4096),
         (1024,),
         (8, 32, 128, 512),
