@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
-from audience.reward_models.about_users import NOBODY, AboutUsers
+from audience.reward_models.about_users import NOBODY
 from audience.reward_models.behaviour import BehaviourModel
+from audience.reward_models.bert_files import read_bert, write_bert
 from audience.reward_models.catalogue import Catalogue
 from audience.reward_models.device import DtypeName, checked_dtype, resolve_device
 from audience.reward_models.engine import BehaviourEngine
@@ -30,30 +29,21 @@ from audience.reward_models.prediction import (
     rank_items,
 )
 from audience.reward_models.quality_data import EventPredictions
-from audience.reward_models.quiet import quiet
 from audience.reward_models.scale import FeedbackScale
 from audience.reward_models.sessions import BertSessions
 from audience.reward_models.slate_gains import slate_gains
 from audience.reward_models.start_memo import StartMemo
-from audience.reward_models.user_files import damaged, read_files, write_files
 from audience.reward_models.user_states import UserStates
 from audience.reward_models.users import Assumptions, Population
 
 if TYPE_CHECKING:
     from audience.reward_models.log import InteractionLog
 
-KIND = "bert"
-"""What users.json calls a directory of these."""
-
 
 class BertUserModel:
     """Simulated users whose responses come from a BERT behaviour model fitted to a log.
 
-    A directory of one holds `config.json` and `model.safetensors` (the behaviour model),
-    `items.parquet`, `starts.parquet` (first events under pseudonyms), `users.json`, and its
-    card (`card.json`, `card.md`). Where the model takes them in: `contexts.parquet` (features of
-    the users of the starts) and `notes.parquet` (vectors of what they wrote at those events, never
-    the words), under the same pseudonyms.
+    A directory of one holds what `bert_files` says.
 
     Features and notes are found by the names that histories give their users: those of the starts,
     and in the process of the fit also those of the log. Others are mean users who wrote nothing.
@@ -375,12 +365,7 @@ class BertUserModel:
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write into a directory, which must be new or empty. The card is written beside it."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            self.model.save_pretrained(directory)
-        write_files(directory, KIND, self._catalogue, self._scale, self._starts)
-        self.model.about.save(directory, _names(self._starts))
+        write_bert(Path(directory), self.model, self._catalogue, self._scale, self._starts)
 
     @classmethod
     def from_pretrained(
@@ -397,29 +382,4 @@ class BertUserModel:
             UserModelError: The directory is missing, damaged or of another version.
             ValueError: There is no such device or type.
         """
-        path = Path(directory)
-        catalogue, scale, starts = read_files(path)
-        try:
-            with quiet():
-                loaded: Any = BehaviourModel.from_pretrained(path, output_loading_info=True)
-            card_file = path / "card.json"
-            card = json.loads(card_file.read_text()) if card_file.is_file() else {}
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise damaged(path, str(error)) from error
-        model, loading = loaded
-        wrong = [*loading["missing_keys"], *loading["unexpected_keys"], *loading["mismatched_keys"]]
-        if wrong:
-            raise damaged(path, f"weights do not fit: {wrong[0]}")
-        if len(catalogue) != model.config.n_items:
-            raise damaged(
-                path,
-                f"items.parquet has {len(catalogue)} items, config.json says "
-                f"{model.config.n_items}",
-            )
-        widths = model.config.context_dim, model.config.note_dim
-        model.about = AboutUsers.load(path, _names(starts), widths, len(catalogue))
-        return cls(model, catalogue, scale, starts, card).to(resolve_device(device), dtype)
-
-
-def _names(starts: dict[Population, Histories]) -> NDArray[np.str_]:
-    return np.concatenate([histories.users for histories in starts.values()])
+        return cls(*read_bert(Path(directory))).to(resolve_device(device), dtype)

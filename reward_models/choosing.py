@@ -104,12 +104,12 @@ class Choosing:
     def of_slates(self, states: UserStates, rows: Tensor, slates: Tensor) -> Tensor:
         """`utilities` of the items of slates alone, (m, k)."""
         self.refresh(states, rows)
-        mixed = pick(states.mixed, rows)[:, :, None]
-        left, gates, normaliser = mixed.split((self.sides.shape[1], 2, 1), 1)
+        mixed = pick(states.mixed, rows)[:, None]
+        left, gates, normaliser = mixed.split((self.sides.shape[1], 2, 1), 2)
         sides = self.sides.index_select(0, slates.flatten()).unflatten(0, slates.shape)
         inputs, statistics = self.model.inputs, states.statistics
         expected = over(inputs.scores_at(statistics, rows, slates), self._scales.floors)
-        raw = torch.baddbmm(torch.bmm(sides, left), expected, gates).sub_(normaliser)[..., 0]
+        raw = sides.mul_(left).sum(2).add_(expected.mul_(gates).sum(2)).sub_(normaliser[..., 0])
         return raw.masked_fill_(statistics.consumed(rows, slates), -torch.inf)
 
     def refresh(self, states: UserStates, rows: Tensor) -> None:

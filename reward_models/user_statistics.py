@@ -94,8 +94,13 @@ class Statistics:
     def consumed(self, rows: Tensor, items: Tensor) -> Tensor:
         """Whether users (m,) met these items (m, k) before; (m, k), bool."""
         events, used = self.events(rows)
-        same = events[:, :, None] == items[:, None, :]  # (m, width, k)
-        return same.logical_and_(used[..., None]).any(1)
+        events = nn.functional.pad(
+            events.masked_fill(~used, -1), (0, -events.shape[1] % 8), value=-1
+        )
+        same = events[:, None] == items[..., None]  # (m, k, width)
+        if not same.shape[2]:
+            return same.any(2)
+        return same.view(torch.int64).amax(2) != 0  # eight at a time
 
     def events(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Items of the events of users (m,), and which places are in use, each (m, width)."""
