@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from audience.envs.candidates import Candidates
 from audience.envs.infos import Info
-from audience.envs.observations import Observation, ObservedHistories
+from audience.envs.observations import ALL, Observation, ObservedHistories, Rows
 from audience.envs.starts import Starts, Wishes, written_histories
 from audience.envs.steps import Step
 from audience.envs.uniforms import Streams
@@ -80,8 +80,8 @@ class Episodes(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return found
 
     @abstractmethod
-    def _observe(self) -> Observation:
-        """The observation of all slots; new arrays, which later steps leave alone."""
+    def _observe(self, rows: Rows = ALL) -> Observation:
+        """The observation of these slots; new arrays, which later steps leave alone."""
 
     @abstractmethod
     def _situation(self, present: NDArray[np.bool_]) -> Info:
@@ -189,10 +189,10 @@ class Episodes(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if len(slots) == 0:
             return {}
         self._renew_candidates()
-        batch = self._observe()
+        batch = self._observe(slots)
         observations = np.full(self.num_envs, None, np.object_)
-        for slot in slots:  # Gymnasium's form: an object a finished slot
-            observations[slot] = {key: value[slot].copy() for key, value in batch.items()}
+        for row, slot in enumerate(slots):  # Gymnasium's form: an object a finished slot
+            observations[slot] = {key: value[row] for key, value in batch.items()}
         told = step.told(self.users.scale, finished) | self._situation(finished)
         return {
             "final_obs": observations,

@@ -17,7 +17,13 @@ from audience.envs.candidates import Generator
 from audience.envs.checks import amount, one_of, population_of, reset_mask, seeds_of, whole
 from audience.envs.default_users import shared_users
 from audience.envs.infos import Info, masked
-from audience.envs.observations import Observation, ObservedHistories, observation_space
+from audience.envs.observations import (
+    ALL,
+    Observation,
+    ObservedHistories,
+    Rows,
+    observation_space,
+)
 from audience.envs.parts import checked_repeats, checked_reward, new_actions, new_candidates
 from audience.envs.picture import picture
 from audience.envs.screen import screen
@@ -364,13 +370,13 @@ class RecommendVectorEnv(Saved):
                 self._observed, lambda columns: self._streams.draw(columns, self.steps)
             )
 
-    def _observe(self) -> Observation:
-        """The observation of all slots; new arrays, which later steps leave alone."""
-        observation = self._observed.observe()
+    def _observe(self, rows: Rows = ALL) -> Observation:
+        """The observation of these slots; new arrays, which later steps leave alone."""
+        observation = self._observed.observe(rows)
         if self.candidates is not None:
-            observation["candidates"] = self.candidates.items.copy()
+            observation["candidates"] = np.array(self.candidates.items[rows])
         if self.mask_in_observation:
-            observation["mask"] = self._open().view(np.int8).copy()
+            observation["mask"] = np.array(self._open()[rows]).view(np.int8)
         return observation
 
     def _situation(self, present: NDArray[np.bool_]) -> Info:
