@@ -53,9 +53,9 @@ def speed(settings: SpeedSettings) -> dict[str, Any]:
         something), `_heads` (a pass with the network's heads, see `BareForward`) and both,
         `bytes_per_user`, `choosing` and `resets` (shares of user-steps at which something is
         chosen, and with which an episode ends), `measured_steps`; `note` where figures are None.
-        `latency[]`: `agent`, `p50_ms` and
-        `p99_ms` of one prediction. `training[]`: see `training_row`. `fits[]`: `seconds` of
-        a fit by `events` of the log. `machine`, `users`, `settings`.
+        `latency[]`: `agent`, `p50_ms` and `p99_ms` of one prediction. `training[]`: see
+        `training_row`. `fits[]`: `seconds` of a fit by `events` of the log. `machine`, `users`,
+        `settings`.
 
     Raises:
         UserModelError: `users` is no sound directory of users.

@@ -100,7 +100,7 @@ class BareForward:
                 states.stale.index_fill_(0, part.rows, True)
                 self._engine.choosing.refresh(states, part.rows)
 
-        side_by_side(passed, shares(rows), len(rows), self._device)
+        side_by_side(passed, shares(rows))
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

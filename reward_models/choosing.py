@@ -65,6 +65,7 @@ class Choosing:
         # two take half as long as powers of e
         self._n_summed = len(items)
         none = COLUMNS - len(items) % COLUMNS
+        # The last stands for places without an event, and is overwritten like a consumed item.
         none += COLUMNS * (none == 1)
         self._summed = nn.functional.pad(summed.T / math.log(2), (0, none)).contiguous()
         self._summed[self._bias, len(items) :] = NOTHING

@@ -178,7 +178,7 @@ class BehaviourEngine:
             self._add(states, part, items[own], levels[own], note)
 
         owns = shares(rows) if past is None else [part.own for part in past]
-        side_by_side(added, range(len(owns)), len(rows), rows.device)
+        side_by_side(added, range(len(owns)))
 
     def _add(
         self, states: UserStates, part: Part, items: Tensor, levels: Tensor, notes: Tensor | None
@@ -225,7 +225,7 @@ class BehaviourEngine:
                 tokens = self._tokens.queries(asked, of, pick(states.interests, part.rows))
                 return self.feedback_heads.logits(pass_one(self.blocks, part, tokens), of), part
 
-            found = side_by_side(told, shares(rows), len(rows), rows.device)
+            found = side_by_side(told, shares(rows))
             logits, past = torch.cat([of for of, _ in found])[:, None], [part for _, part in found]
         else:
             interests = pick(states.interests, rows)[:, None]

@@ -30,10 +30,7 @@ _whole = threading.local()  # the threads of one who computes alone for now
 
 def part_count(users: int, device: torch.device, least: int = LEAST) -> int:
     """In how many parts so many users are best worked on, each of `least` or more."""
-    if device.type != "cpu":
-        return 1
-    threads: int = getattr(_whole, "threads", 0) or torch.get_num_threads()
-    return max(1, min(threads, users // least))
+    return max(1, min(_threads(), users // least)) if device.type == "cpu" else 1
 
 
 @contextmanager
@@ -57,32 +54,23 @@ def one_thread(device: torch.device, users: int = 0) -> Iterator[None]:
         torch.set_num_threads(whole)
 
 
-def side_by_side(
-    work: Callable[[T], R],
-    parts: Sequence[T],
-    users: int,
-    device: torch.device,
-    least: int = LEAST,
-) -> list[R]:
+def side_by_side(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
     """What `work` gives for each part; the first is done here, the others by helpers.
 
     Args:
         work: Must change nothing that the other parts read or change.
-        parts: One or several, no more than `part_count` says where that is above 1.
-        users: Of all parts; where they are few, one part is worked on after the other.
-        device: Where they live.
-        least: As in `part_count`.
+        parts: As many as `part_count` says; on a GPU one.
     """
-    if len(parts) == 1 or part_count(users, device, least) == 1:
-        return [work(part) for part in parts]
+    if len(parts) == 1:
+        return [work(parts[0])]
     inference = torch.is_inference_mode_enabled()  # which holds in a thread alone
 
     def help_with(part: T) -> R:
         with torch.inference_mode(inference):
             return work(part)
 
-    helpers = _helpers(len(parts) - 1)
-    with one_thread(device):
+    helpers = _helpers(max(_threads(), len(parts)) - 1)  # those of few parts help with many
+    with one_thread(torch.device("cpu")):
         others = [helpers.submit(help_with, part) for part in parts[1:]]
         try:
             first = work(parts[0])
@@ -90,6 +78,12 @@ def side_by_side(
             for other in others:
                 other.exception()
     return [first, *(other.result() for other in others)]
+
+
+def _threads() -> int:
+    """Those that work here, this one among them, even while torch computes in it alone."""
+    threads: int = getattr(_whole, "threads", 0) or torch.get_num_threads()
+    return threads
 
 
 @cache

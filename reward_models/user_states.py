@@ -62,7 +62,7 @@ class UserStates:
 
         count = part_count(len(rows), rows.device, LEAST)
         parts = list(zip(rows.chunk(count), theirs.chunk(count), strict=True))
-        side_by_side(copied, parts, len(rows), rows.device, LEAST)
+        side_by_side(copied, parts)
 
     def _put(self, rows: Tensor, other: UserStates, theirs: Tensor) -> None:
         self.statistics.put(rows, other.statistics.take(theirs))

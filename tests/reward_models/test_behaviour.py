@@ -175,7 +175,7 @@ def test_a_query_does_not_see_the_other_queries(model: BehaviourModel) -> None:
 
 
 def test_many_users_of_all_lengths_answer_as_each_alone(model: BehaviourModel) -> None:
-    """So many that they are passed in parts of about the same length."""
+    """What is copied and attended to beside shorter ones is not seen."""
     n = 150
     every = random_histories(n, WINDOW - 2, seed=11)  # two more are added
     lengths = np.random.default_rng(0).integers(0, WINDOW - 1, n)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from audience.reward_models import parts
 from audience.reward_models.bert_users import BertUserModel
 from audience.reward_models.parts import LEAST, one_thread, part_count, side_by_side
 from audience.reward_models.users import DRAWS, Assumptions, Response
@@ -20,6 +21,7 @@ CPU = torch.device("cpu")
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    parts._helpers.cache_clear()
     yield
     torch.set_num_threads(before)
 
@@ -33,20 +35,24 @@ def test_each_part_is_worked_on_in_a_thread_of_its_own_that_shares_no_product() 
 
     for alone in (False, True):
         with one_thread(CPU) if alone else nullcontext():
-            (zero, *first), (one, *second) = side_by_side(work, [0, 1], 2 * LEAST, CPU)
+            (zero, *first), (one, *second) = side_by_side(work, [0, 1])
         assert (zero, one) == (0, 1) and first[0] == second[0] == 1 and first[1] != second[1]
         assert torch.get_num_threads() == 2
 
 
-def test_few_users_are_worked_on_one_part_after_the_other() -> None:
-    threads = side_by_side(lambda _: threading.get_ident(), [0, 1], 2 * LEAST - 1, CPU)
-    assert threads == [threading.get_ident()] * 2
+def test_the_helpers_of_few_parts_help_with_many() -> None:
+    torch.set_num_threads(4)
+    for alone in (False, True):
+        with one_thread(CPU) if alone else nullcontext():
+            for count in (4, 2, 3):
+                assert side_by_side(lambda part: part, range(count)) == list(range(count))
+                assert parts._helpers.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("inference", [False, True])
 def test_helpers_infer_where_they_are_called_to(inference: bool) -> None:
     with torch.inference_mode(inference):
-        found = side_by_side(lambda _: torch.is_inference_mode_enabled(), [0, 1], 2 * LEAST, CPU)
+        found = side_by_side(lambda _: torch.is_inference_mode_enabled(), [0, 1])
     assert found == [inference] * 2
 
 
@@ -59,10 +65,10 @@ def test_an_error_of_any_part_comes_after_all_parts() -> None:
         done.append(part)
 
     with pytest.raises(ValueError, match="of the first part"):
-        side_by_side(work, [0, 1], 2 * LEAST, CPU)
+        side_by_side(work, [0, 1])
     assert done == [1]
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda part: 1 // (1 - part), [0, 1], 2 * LEAST, CPU)
+        side_by_side(lambda part: 1 // (1 - part), [0, 1])
 
 
 def test_few_users_are_one_part() -> None:
